@@ -1,0 +1,97 @@
+# Everything a contributor or CI runs. `make help` lists the targets.
+# Each environment is installed from a hash-locked file and carries a stamp named after what it was made from,
+# so an up-to-date install costs a few milliseconds and a changed lock is never missed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+# Bytecode is worth seconds on every Airflow start: an inherited "do not write" must not reach us.
+unexport PYTHONDONTWRITEBYTECODE
+
+# MLServer's wheels end at 3.12, so the newest interpreter is not the best one.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(CURDIR)/.uv/bin/uv)
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+PYTEST_ARGS ?=
+JOBS ?= 2
+
+hash = $(firstword $(shell cat $(1) | sha256sum | cut -c1-16))
+MAIN_STAMP := .venv/.stamp-$(call hash,requirements/dev.lock)
+PROJECT_STAMP := .venv/.stamp-project-$(call hash,pyproject.toml setup.cfg airflow_provider_ai/__init__.py)
+MLSERVER_STAMP := .venvs/mlserver/.stamp-$(call hash,requirements/mlserver.lock)
+MINISTACK_STAMP := .venvs/ministack/.stamp-$(call hash,requirements/ministack.lock)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(MAIN_STAMP) $(PROJECT_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
+
+.uv/bin/uv:
+	$(PYTHON) -m venv .uv
+	.uv/bin/python -m pip install --quiet --require-hashes -r requirements/bootstrap.lock
+
+# $(1): the environment's folder, $(2): its lock.
+define sync
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "python 3.11 or newer is needed, got " + sys.version)'
+	@test -x $(1)/bin/python || $(UV) venv --quiet --no-project --python $(PYTHON) $(1)
+	@rm -f $(1)/.stamp-*
+	$(UV) pip sync --quiet --python $(1)/bin/python --require-hashes --compile-bytecode $(2)
+endef
+
+$(MAIN_STAMP): | $(filter %/.uv/bin/uv,$(UV))
+	$(call sync,.venv,requirements/dev.lock)
+	@touch $@
+
+$(PROJECT_STAMP): $(MAIN_STAMP)
+	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
+	@rm -f .venv/.stamp-project-* && touch $@
+
+$(MLSERVER_STAMP): | $(filter %/.uv/bin/uv,$(UV))
+	$(call sync,.venvs/mlserver,requirements/mlserver.lock)
+	@touch $@
+
+$(MINISTACK_STAMP): | $(filter %/.uv/bin/uv,$(UV))
+	$(call sync,.venvs/ministack,requirements/ministack.lock)
+	@touch $@
+
+.PHONY: test
+test: install ## Every test, with the real services (under 15 minutes on 2 cores)
+	$(PYTEST) -m "not e2e" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) -m e2e $(PYTEST_ARGS)
+
+.PHONY: test-fast
+test-fast: install ## The tests that need no service and no Airflow (under 60 seconds)
+	$(PYTEST) -m "not real and not airflow and not e2e and not fault" -n $(JOBS) --dist loadfile \
+		--ignore tests/airflow_shell --ignore tests/end_to_end --ignore tests/faults $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: install ## ruff, its formatter, and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+.PHONY: wheel-check
+wheel-check: install ## Build the wheel and use it in a clean environment
+	UV=$(UV) scripts/wheel-check
+
+.PHONY: demo
+demo: install ## The nightly batch DAG in a real Airflow, on real data, against a real model server
+	$(BIN)/python -m scripts.demo
+
+.PHONY: bench
+bench: install ## The figures of the README's performance table
+	$(BIN)/python -m benchmarks
+
+.PHONY: lock
+lock: | $(filter %/.uv/bin/uv,$(UV)) ## Regenerate the lock files (UPGRADE=--upgrade for newer versions)
+	scripts/lock "$(UV)" $(UPGRADE)
+
+.PHONY: clean
+clean: ## Remove the environments and everything generated
+	rm -rf .venv .venvs .uv build dist .demo *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
