@@ -1,0 +1,1 @@
+"""All I/O: datasets, model endpoints, checkpoint storage, warehouse sinks. No Airflow."""

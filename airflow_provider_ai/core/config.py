@@ -1,0 +1,190 @@
+"""Settings of a batch: frozen, keyword-only, checked where they are made. One set serves operators and command line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from airflow_provider_ai.core.manifest import DatasetFormat
+from airflow_provider_ai.exceptions import SpecError
+
+Protocol = Literal["json", "open-inference", "openai-chat", "openai-embeddings"]
+PROTOCOLS: tuple[Protocol, ...] = ("json", "open-inference", "openai-chat", "openai-embeddings")
+Verb = Literal["resume", "retry_failed", "recompute"]
+VERBS: tuple[Verb, ...] = ("resume", "retry_failed", "recompute")
+FORMATS: tuple[DatasetFormat, ...] = ("parquet", "csv", "jsonl")
+
+
+def require(condition: bool, what: str, got: object) -> None:
+    """Raise :class:`SpecError` "``what``, got ``got``" unless the condition holds."""
+    if not condition:
+        raise SpecError(f"{what}, got {got!r}")
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageOptions:
+    """How to reach S3. All optional: what is absent comes from the usual AWS environment. Local paths need none."""
+
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    region: str | None = None
+    endpoint_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSettings:
+    """The dataset.
+
+    :param uri: file, folder or glob; local path, ``file://`` or ``s3://``
+    :param id_column: the column that names a record; unique and never null
+    :param columns: columns to read besides the id; ``None`` for all
+    :param format: ``None`` tells it from the file names
+    :param rows_per_partition: target rows of a partition
+    :param max_partitions: cap on partitions (Airflow: mapped tasks); partitions grow beyond the target to keep it
+    """
+
+    uri: str
+    id_column: str
+    columns: tuple[str, ...] | None = None
+    format: DatasetFormat | None = None
+    rows_per_partition: int = 100_000
+    max_partitions: int = 256
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.uri, str) and bool(self.uri.strip()), "input uri must be a path or URI", self.uri)
+        require(isinstance(self.id_column, str) and bool(self.id_column), "id_column must be a name", self.id_column)
+        require(self.format is None or self.format in FORMATS, f"format must be one of {FORMATS}", self.format)
+        require(_whole(self.rows_per_partition, 1), "rows_per_partition must be an integer ≥ 1", self.rows_per_partition)
+        in_range = _whole(self.max_partitions, 1) and self.max_partitions <= 1024
+        require(in_range, "max_partitions must be an integer in [1, 1024] (Airflow's max_map_length)", self.max_partitions)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSettings:
+    """A model endpoint.
+
+    :param url: base URL, ``http://`` or ``https://``
+    :param path: overrides the protocol's path
+    :param ca_file: PEM bundle to trust instead of the system's
+    :param client_cert_file: PEM certificate for mutual TLS, with ``client_key_file``
+    :param price_per_million_input_tokens: USD; likewise ``…_output_tokens`` and ``price_per_call``
+    """
+
+    url: str
+    protocol: Protocol
+    model: str
+    path: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    verify_tls: bool = True
+    ca_file: str | None = None
+    client_cert_file: str | None = None
+    client_key_file: str | None = None
+    price_per_million_input_tokens: float = 0.0
+    price_per_million_output_tokens: float = 0.0
+    price_per_call: float = 0.0
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url if isinstance(self.url, str) else "")
+        require(parts.scheme in ("http", "https"), "endpoint url must start with http:// or https://", _bare(parts.scheme))
+        require(bool(parts.hostname), "endpoint url must name a host", parts.hostname)
+        require(parts.username is None, "endpoint url must carry no credentials (use the API key)", "user info")
+        require(self.protocol in PROTOCOLS, f"protocol must be one of {PROTOCOLS}", self.protocol)
+        require(isinstance(self.model, str) and bool(self.model), "model must be a name", self.model)
+        for name in ("price_per_million_input_tokens", "price_per_million_output_tokens", "price_per_call"):
+            value = getattr(self, name)
+            require(_number(value) and value >= 0, f"{name} must be a number ≥ 0 (USD)", value)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes it this endpoint and not another; part of the checkpoint key. No secret."""
+        return {"url": self.url.rstrip("/"), "protocol": self.protocol, "model": self.model, "path": self.path}
+
+
+def _bare(scheme: str) -> str:
+    return scheme or "no scheme"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How hard to push, how long to try, when to give up.
+
+    :param concurrency: most calls in flight; the engine starts there, backs off on 429 and timeouts, and recovers
+    :param requests_per_minute: request budget; ``None`` for none
+    :param tokens_per_minute: token budget over prompt and completion; ``None`` for none
+    :param request_deadline_seconds: total time of one call, connect to last byte
+    :param max_attempts: tries of one record before quarantine; a 429 does not count
+    :param max_quarantined_fraction: of all input rows of the run, ``[0, 1]``; more fails the task
+    :param backoff_base_seconds: first full-jitter ceiling; doubles each attempt up to ``backoff_cap_seconds``
+    :param max_outage_seconds: how long to wait for an endpoint that is down before failing the task
+    :param max_response_bytes: larger answers are refused
+    :param stop_grace_seconds: on SIGTERM, how long in-flight calls may still finish
+    """
+
+    concurrency: int = 64
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    request_deadline_seconds: float = 30.0
+    max_attempts: int = 5
+    max_quarantined_fraction: float = 0.01
+    backoff_base_seconds: float = 0.5
+    backoff_cap_seconds: float = 30.0
+    max_outage_seconds: float = 300.0
+    max_response_bytes: int = 16 * 1024 * 1024
+    stop_grace_seconds: float = 5.0
+
+    def __post_init__(self) -> None:
+        require(_whole(self.concurrency, 1), "concurrency must be an integer ≥ 1", self.concurrency)
+        require(_whole(self.max_attempts, 1), "max_attempts must be an integer ≥ 1", self.max_attempts)
+        require(_whole(self.max_response_bytes, 1), "max_response_bytes must be an integer ≥ 1", self.max_response_bytes)
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            rate = getattr(self, name)
+            require(rate is None or (_number(rate) and rate > 0), f"{name} must be a number > 0 or absent", rate)
+        for name in ("request_deadline_seconds", "backoff_base_seconds", "backoff_cap_seconds", "max_outage_seconds"):
+            seconds = getattr(self, name)
+            require(_number(seconds) and seconds > 0, f"{name} must be a number > 0 (seconds)", seconds)
+        grace = self.stop_grace_seconds
+        require(_number(grace) and grace >= 0, "stop_grace_seconds must be a number ≥ 0 (seconds)", grace)
+        fraction = self.max_quarantined_fraction
+        require(_number(fraction) and 0 <= fraction <= 1, "max_quarantined_fraction must be in [0, 1]", fraction)
+
+    def quarantine_allowance(self, rows: int) -> int:
+        """How many of ``rows`` input rows may be quarantined."""
+        return math.floor(self.max_quarantined_fraction * rows + 1e-9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointSettings:
+    """Where checkpoints live. ``interval_seconds``: fsync (local) or PUT (S3) period."""
+
+    uri: str
+    interval_seconds: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.uri, str) and bool(self.uri.strip()), "checkpoint uri must be a path or URI", self.uri)
+        ok = _number(self.interval_seconds) and self.interval_seconds > 0
+        require(ok, "checkpoint interval_seconds must be a number > 0", self.interval_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SinkSettings:
+    """The target table. ``url``: any SQLAlchemy URL; it may hold a password, so it is never shown."""
+
+    url: str = field(repr=False)
+    table: str
+    schema: str | None = None
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.url, str) and "://" in self.url, "sink url must be a SQLAlchemy URL", "something else")
+        require(isinstance(self.table, str) and bool(self.table), "sink table must be a name", self.table)

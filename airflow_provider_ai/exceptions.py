@@ -1,0 +1,104 @@
+"""Every error this package raises on purpose.
+
+::
+
+    AIProviderError
+    ├── SpecError                       settings that cannot be right; a retry cannot help
+    ├── InputError                      the dataset cannot be used as it is; a retry cannot help
+    │   ├── EmptyDatasetError
+    │   ├── UnreadableFileError
+    │   ├── MissingColumnError
+    │   ├── NullIdError
+    │   ├── DuplicateIdError
+    │   └── InputChangedError           the files are not the ones that were planned
+    ├── CheckpointError
+    │   ├── CorruptCheckpointError      bytes that fail their checksum; names the file
+    │   ├── CheckpointWriteError        the checkpoint volume refuses writes; a retry resumes
+    │   └── PartitionBusyError          another live runner holds the partition; a retry resumes
+    ├── EndpointUnavailableError        the endpoint stayed down; a retry resumes
+    ├── QuarantineThresholdError        too many records failed; a plain retry cannot help
+    ├── StoppedError                    SIGTERM; a retry resumes
+    ├── SinkError                       the warehouse refuses the rows; no inference is lost
+    │   └── SinkUnavailableError        the warehouse is down or locked; a retry publishes
+    └── ReconciliationError             the counts do not add up; says where
+
+Messages never carry a record id, a payload or an output: they name files, row numbers, partitions and counts.
+"""
+
+from __future__ import annotations
+
+
+class AIProviderError(Exception):
+    """Base of all errors of this package."""
+
+
+class SpecError(AIProviderError, ValueError):
+    """A setting is missing, unknown or out of range. Fix the setting; a retry cannot help."""
+
+
+class InputError(AIProviderError):
+    """The input dataset cannot be used as it is. Fix the data; a retry cannot help."""
+
+
+class EmptyDatasetError(InputError):
+    """No file matches the input, or the files that match hold no row."""
+
+
+class UnreadableFileError(InputError):
+    """A file of the dataset cannot be parsed."""
+
+
+class MissingColumnError(InputError):
+    """The id column or a requested column is not in the dataset."""
+
+
+class NullIdError(InputError):
+    """A row has no id."""
+
+
+class DuplicateIdError(InputError):
+    """Two rows share an id."""
+
+
+class InputChangedError(InputError):
+    """A file was added, removed or rewritten after the plan was made."""
+
+
+class CheckpointError(AIProviderError):
+    """Something is wrong with the checkpoints."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """A checkpoint file fails its checksum. The message names the file and what removing it would cost."""
+
+
+class CheckpointWriteError(CheckpointError):
+    """The checkpoint volume refuses writes (full, failing). What was acknowledged is kept; a retry resumes."""
+
+
+class PartitionBusyError(CheckpointError):
+    """Another live runner holds the partition. A retry resumes from what that runner has finished."""
+
+
+class EndpointUnavailableError(AIProviderError):
+    """The endpoint stayed down longer than ``max_outage_seconds``. What was paid for is kept; a retry resumes."""
+
+
+class QuarantineThresholdError(AIProviderError):
+    """More records failed than ``max_quarantined_fraction`` allows. What was paid for is kept."""
+
+
+class StoppedError(AIProviderError):
+    """The run was asked to stop (SIGTERM) and has flushed. A retry resumes."""
+
+
+class SinkError(AIProviderError):
+    """The warehouse refuses the rows. No inference is lost; publishing again needs no model call."""
+
+
+class SinkUnavailableError(SinkError):
+    """The warehouse is down or locked. A retry publishes from the checkpoints, without model calls."""
+
+
+class ReconciliationError(AIProviderError):
+    """``succeeded + quarantined + pending = input`` does not hold, or the table disagrees. The message says where."""

@@ -1,0 +1,1 @@
+"""The patterns wired to their adapters; what the command line and the Airflow operators both call. No Airflow."""
