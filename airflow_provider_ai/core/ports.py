@@ -145,6 +145,7 @@ class Request(Protocol):
         """Prompt, parameters and schema as plain JSON values: part of the checkpoint key."""
         ...
 
+    @property
     def columns(self) -> tuple[str, ...] | None:
         """Input columns it needs besides the id; ``None`` for all."""
         ...
