@@ -15,7 +15,8 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,11 +123,15 @@ class Service:
         """Poll ``ready``; :class:`ServiceError` with the end of the log when the process dies or time is up."""
         deadline = time.monotonic() + deadline_seconds
         while not ready():
-            if (code := self.process.poll()) is not None:
-                raise self._failure(f"ended with exit code {code} before it was ready")
+            self.require_alive()
             if time.monotonic() >= deadline:
                 raise self._failure(f"was not ready within {deadline_seconds:g} s")
             time.sleep(POLL_SECONDS)
+
+    def require_alive(self) -> None:
+        """:class:`ServiceError` with the end of the log when the leader has ended."""
+        if (code := self.process.poll()) is not None:
+            raise self._failure(f"ended with exit code {code}")
 
     def kill(self) -> None:
         """SIGKILL to every member: what a power cut looks like."""
@@ -214,6 +219,13 @@ def start(
     return Service(
         name=name, process=process, log_path=log_path, stop_signal=stop_signal, stop_leader_only=stop_leader_only
     )
+
+
+def stop_all(services: Iterable[Service], *, grace_seconds: float = 15.0) -> None:
+    """Stop services side by side: each has its own grace, and none waits for another's."""
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for stopped in [pool.submit(service.stop, grace_seconds=grace_seconds) for service in services]:
+            stopped.result()
 
 
 @contextmanager
