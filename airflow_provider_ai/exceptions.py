@@ -27,9 +27,16 @@ Messages never carry a record id, a payload or an output: they name files, row n
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.report import BatchReport
+
 
 class AIProviderError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. ``report``: the counts at the end of the run it ended, if it ended one."""
+
+    report: BatchReport | None = None
 
 
 class SpecError(AIProviderError, ValueError):

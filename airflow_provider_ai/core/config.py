@@ -107,6 +107,14 @@ class EndpointSettings:
             value = getattr(self, name)
             require(_number(value) and value >= 0, f"{name} must be a number ≥ 0 (USD)", value)
 
+    def url_of(self, path: str) -> str:
+        """The URL of a path; a base URL that ends with ``/v1`` or ``/v2`` may be given with or without it."""
+        base = self.url.rstrip("/")
+        version = path[:3]
+        if version in ("/v1", "/v2") and path[3:4] == "/" and base.endswith(version):
+            base = base[:-3]
+        return base + path
+
     def identity(self) -> dict[str, Any]:
         """What makes it this endpoint and not another; part of the checkpoint key. No secret."""
         return {"url": self.url.rstrip("/"), "protocol": self.protocol, "model": self.model, "path": self.path}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_ai.core.manifest import Manifest, Partition
 from airflow_provider_ai.core.rowset import RowSet
+from airflow_provider_ai.core.verdict import Failure
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -146,7 +147,7 @@ class Request(Protocol):
         ...
 
     @property
-    def columns(self) -> tuple[str, ...] | None:
+    def columns(self) -> Sequence[str] | None:
         """Input columns it needs besides the id; ``None`` for all."""
         ...
 
@@ -156,4 +157,30 @@ class Request(Protocol):
 
     def decode(self, body: bytes, ids: Sequence[Any]) -> Decoded:
         """Outputs in the order of ``ids``. InvalidAnswerError when the body is no answer at all."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An HTTP answer, whole. ``retry_after``: the Retry-After header as it came."""
+
+    status: int
+    body: bytes
+    retry_after: str | None = None
+
+
+class CallFailedError(Exception):
+    """A call ended without an answer. ``permanent``: no later call can succeed either (a refused certificate)."""
+
+    def __init__(self, failure: Failure, detail: str, *, permanent: bool = False) -> None:
+        super().__init__(detail)
+        self.failure = failure
+        self.permanent = permanent
+
+
+class ModelEndpoint(Protocol):
+    """Sends one call. Holds connections for the event loop it was opened in."""
+
+    async def post(self, path: str, body: bytes, *, deadline_seconds: float) -> Reply:
+        """The answer, or CallFailedError after at most ``deadline_seconds`` in total."""
         ...

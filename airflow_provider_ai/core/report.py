@@ -14,6 +14,7 @@ Phase = Literal["plan", "infer", "publish", "reconcile"]
 class PlanReference:
     """Where a plan lies and which pass over it is meant. Small, JSON-able, without data: fit for XCom.
 
+    :param run: opaque name of the run that made the plan
     :param directory: URI of the folder with the manifest and the checkpoints of one checkpoint key
     :param fingerprint: of the manifest
     :param epoch: raised by ``recompute``: earlier answers are not looked at
@@ -21,6 +22,7 @@ class PlanReference:
     :param scope: the slice of the target table that belongs to the input
     """
 
+    run: str
     directory: str
     fingerprint: str
     epoch: int

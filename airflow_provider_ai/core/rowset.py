@@ -27,20 +27,31 @@ class RowSet:
 
     def add(self, rows: Iterable[int] | npt.NDArray[np.integer]) -> None:
         """Add row numbers; IndexError when one lies outside ``[0, size)``."""
-        index = rows if isinstance(rows, np.ndarray) else np.fromiter(rows, dtype=np.int64)
-        if len(index) and (index.min() < 0 or index.max() >= self.size):
-            raise IndexError(f"row numbers must be in [0, {self.size})")
-        self._mask[index] = True
+        if isinstance(rows, np.ndarray):
+            self._check(rows.min(initial=0), rows.max(initial=0) if len(rows) else -1)
+            self._mask[rows] = True
+            return
+        for row in rows:
+            self._check(row, row)
+            self._mask[row] = True
 
     def add_range(self, start: int, end: int) -> None:
         """Add the rows ``[start, end)``."""
-        if not 0 <= start <= end <= self.size:
-            raise IndexError(f"row range must lie in [0, {self.size}), got [{start}, {end})")
+        self._check(start, end - 1)
         self._mask[start:end] = True
 
-    def discard(self, rows: npt.NDArray[np.integer]) -> None:
+    def discard_range(self, start: int, end: int) -> None:
+        """Remove the rows ``[start, end)``, members or not."""
+        self._mask[start:end] = False
+
+    def discard(self, rows: Iterable[int]) -> None:
         """Remove row numbers, members or not."""
-        self._mask[rows] = False
+        for row in rows:
+            self._mask[row] = False
+
+    def update(self, other: RowSet) -> None:
+        """Add all members of another set of the same partition."""
+        self._mask |= other._mask
 
     def __len__(self) -> int:
         return int(self._mask.sum())
@@ -51,6 +62,11 @@ class RowSet:
     def covers(self, start: int, end: int) -> bool:
         """Whether every row of ``[start, end)`` is a member."""
         return bool(self._mask[start:end].all())
+
+    def mask(self, rows: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """For each of the row numbers, whether it is a member."""
+        picked: npt.NDArray[np.bool_] = self._mask[rows]
+        return picked
 
     def members(self) -> npt.NDArray[np.int64]:
         """The member rows, ascending."""
@@ -64,3 +80,7 @@ class RowSet:
         """The members as maximal ranges ``[start, end)``, ascending: what a segment footer stores."""
         edges = np.diff(np.concatenate(([0], self._mask.view(np.int8), [0])))
         return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
+
+    def _check(self, least: int, most: int) -> None:
+        if least < 0 or most >= self.size:
+            raise IndexError(f"row numbers must be in [0, {self.size}), got {least} to {most}")

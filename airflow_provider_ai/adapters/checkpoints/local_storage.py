@@ -1,0 +1,208 @@
+"""Checkpoint storage on a local or shared file system.
+
+An append is one ``write(2)`` of a whole frame, so a killed process has lost nothing it acknowledged; ``fsync`` bounds a
+power loss. The lock is ``flock(2)``: the kernel drops it when its holder dies, so there is no stale lock to wait out.
+A holder that is alive but frozen (SIGSTOP, a hung mount) shows no life for ``LEASE_SECONDS`` of the waiting runner's own
+monotonic clock and is taken over; when it wakes up it finds the lock file replaced and stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import threading
+import time
+from pathlib import Path
+
+from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, Lock
+
+LEASE_SECONDS = 30.0
+_LOCK_NAME = "lock"
+_TEMPORARY = ".tmp"
+
+
+class LocalStorage:
+    """Blobs in a folder. The folder is made when first written to."""
+
+    def __init__(self, root: Path, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._root = root
+        self._lease_seconds = lease_seconds
+        self._seen: tuple[int, float] | None = None
+
+    def names(self) -> list[str]:
+        try:
+            entries = [entry.name for entry in os.scandir(self._root) if entry.is_file()]
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in entries if not name.endswith(_TEMPORARY) and name != _LOCK_NAME)
+
+    def read(self, name: str) -> bytes | None:
+        try:
+            return (self._root / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, data: bytes) -> None:
+        path = self._root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(path.parent)
+
+    def delete(self, name: str) -> None:
+        (self._root / name).unlink(missing_ok=True)
+
+    def open_log(self, stem: str) -> AppendLog:
+        self._root.mkdir(parents=True, exist_ok=True)
+        return FileLog(self._root / f"{stem}.wal")
+
+    def try_lock(self, holder: str) -> Lock | None:
+        self._root.mkdir(parents=True, exist_ok=True)
+        path = self._root / _LOCK_NAME
+        lock = FileLock.acquire(path, holder)
+        if lock is None and self._frozen(path):
+            return FileLock.take_over(path, holder)
+        return lock
+
+    def folder(self, name: str) -> LocalStorage:
+        return LocalStorage(self._root / name, lease_seconds=self._lease_seconds)
+
+    def _frozen(self, lock: Path) -> bool:
+        """Whether the lock's holder has shown no life for the length of the lease."""
+        beat, now = lock.stat().st_mtime_ns, time.monotonic()
+        if self._seen is None or self._seen[0] != beat:
+            self._seen = (beat, now)
+        return now - self._seen[1] > self._lease_seconds
+
+
+class FileLog:
+    """One file, written by one process. What was not yet fsynced is kept, to be written anew if fsync fails."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._made: list[Path] = []
+        self._unsynced: list[bytes] = []
+        self._writing = threading.Lock()
+        self._open()
+
+    @property
+    def names(self) -> list[str]:
+        return [path.name for path in self._made]
+
+    def append(self, data: bytes) -> None:
+        with self._writing:
+            written = os.write(self._file, data)
+            if written != len(data):
+                os.ftruncate(self._file, self._size)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._made[-1]))
+            self._size += written
+            self._unsynced.append(data)
+
+    def sync(self) -> None:
+        """fsync; after a failed one the kernel may have dropped the pages, so their frames go to a new file."""
+        with self._writing:
+            frames, self._unsynced = self._unsynced, []
+        if not frames:
+            return
+        try:
+            os.fsync(self._file)
+        except OSError:
+            self._write_anew(frames)
+
+    def _write_anew(self, frames: list[bytes]) -> None:
+        with self._writing:
+            os.close(self._file)
+            self._open()
+            data = b"".join([*frames, *self._unsynced])
+            self._unsynced = [data]
+            if os.write(self._file, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._made[-1]))
+            self._size = len(data)
+            os.fsync(self._file)
+            self._unsynced = []
+
+    def close(self) -> None:
+        try:
+            self.sync()
+        finally:
+            os.close(self._file)
+
+    def _open(self) -> None:
+        path = self._path.with_name(f"{self._path.stem}-{len(self._made)}{self._path.suffix}")
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = 0
+        self._made.append(path)
+        _sync_folder(path.parent)
+
+
+class FileLock:
+    """An exclusive ``flock`` on a lock file that its holder touches to show life."""
+
+    def __init__(self, path: Path, file: int) -> None:
+        self._path = path
+        self._file = file
+
+    @classmethod
+    def acquire(cls, path: Path, holder: str) -> FileLock | None:
+        """The lock, or None while another process has it."""
+        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = cls(path, file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            return None
+        if not lock._current():
+            os.close(file)
+            return None
+        lock._sign(holder)
+        return lock
+
+    @classmethod
+    def take_over(cls, path: Path, holder: str) -> FileLock | None:
+        """Replace the lock file by one of our own: the frozen holder's lock is then on a file that has no name."""
+        fresh = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+        file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock = cls(path, file)
+        lock._sign(holder)
+        fresh.rename(path)
+        return lock if lock._current() else None
+
+    def beat(self) -> bool:
+        os.utime(self._file)
+        return self._current()
+
+    def release(self) -> None:
+        os.close(self._file)
+
+    def _current(self) -> bool:
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        mine = os.fstat(self._file)
+        return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+    def _sign(self, holder: str) -> None:
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, holder.encode(), 0)
+
+
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

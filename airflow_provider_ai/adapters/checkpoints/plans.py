@@ -1,0 +1,134 @@
+"""Where plans live below the checkpoint URI, and which pass over a plan is current.
+
+::
+
+    plans/{run}.json                  pointer of a run: which checkpoint key, whether it was completed
+    {key}/manifest.json               the plan, immutable
+    {key}/pass.json                   current epoch and round
+    {key}/e{epoch}/p{partition}/      logs, segments and seal of one partition
+
+``recompute`` opens a new epoch, an empty set of folders; ``retry_failed`` a new round, in which records quarantined in
+earlier rounds are called again. ``resume`` goes on with the current ones.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_ai.adapters.checkpoints.local_storage import LocalStorage
+from airflow_provider_ai.adapters.checkpoints.object_storage import ObjectStorage
+from airflow_provider_ai.adapters.checkpoints.partition import PartitionFiles
+from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
+from airflow_provider_ai.adapters.filesystems import open_filesystem
+from airflow_provider_ai.core.config import StorageOptions, Verb
+from airflow_provider_ai.core.manifest import Manifest
+from airflow_provider_ai.core.ports import Codec
+from airflow_provider_ai.core.report import PlanReference
+from airflow_provider_ai.exceptions import CorruptCheckpointError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanPointer:
+    """The plan a run has made. ``listing``: digest of the input files as they were planned."""
+
+    key: str
+    fingerprint: str
+    listing: str
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pass:
+    """An epoch and a round within it, both counted from 0."""
+
+    epoch: int = 0
+    round: int = 0
+
+    def after(self, verb: Verb) -> Pass:
+        """The pass that a verb asks for."""
+        if verb == "recompute":
+            return Pass(epoch=self.epoch + 1)
+        return replace(self, round=self.round + 1) if verb == "retry_failed" else self
+
+
+class PlanStore:
+    """The checkpoint URI, opened."""
+
+    def __init__(self, storage: CheckpointStorage, codec: Codec, *, uri: str) -> None:
+        self._storage = storage
+        self._codec = codec
+        self._uri = uri.rstrip("/")
+
+    def directory(self, key: str) -> str:
+        """The URI of a key's folder."""
+        return f"{self._uri}/{key}"
+
+    def pointer(self, run: str) -> PlanPointer | None:
+        """What a run has planned, or None."""
+        data = self._storage.folder("plans").read(f"{run}.json")
+        return None if data is None else PlanPointer(**_load(data, f"{self._uri}/plans/{run}.json"))
+
+    def point(self, run: str, pointer: PlanPointer) -> None:
+        """Remember what a run has planned."""
+        self._storage.folder("plans").write(f"{run}.json", json.dumps(asdict(pointer)).encode())
+
+    def manifest(self, key: str) -> Manifest | None:
+        """The plan of a key, or None when it was never written."""
+        data = self._storage.folder(key).read("manifest.json")
+        try:
+            return None if data is None else Manifest.from_json(data)
+        except (ValueError, KeyError, TypeError):
+            raise CorruptCheckpointError(
+                f"{self.directory(key)}/manifest.json is damaged: restore it, or delete the folder to start afresh"
+            ) from None
+
+    def save_manifest(self, key: str, manifest: Manifest) -> None:
+        """Write the plan, once: a second call with the same key writes the same bytes."""
+        folder = self._storage.folder(key)
+        if folder.read("manifest.json") is None:
+            folder.write("manifest.json", manifest.to_json())
+
+    def current_pass(self, key: str) -> Pass:
+        """The pass a resume goes on with."""
+        data = self._storage.folder(key).read("pass.json")
+        return Pass() if data is None else Pass(**_load(data, f"{self.directory(key)}/pass.json"))
+
+    def begin(self, key: str, verb: Verb) -> Pass:
+        """The pass that ``verb`` opens, made current."""
+        current = self.current_pass(key)
+        wanted = current.after(verb)
+        if wanted != current:
+            self._storage.folder(key).write("pass.json", json.dumps(asdict(wanted)).encode())
+        return wanted
+
+    def files(self, plan: PlanReference, index: int) -> PartitionFiles:
+        """The blobs of one partition in the plan's epoch."""
+        key = key_of(plan)
+        name = f"e{plan.epoch:03d}/p{index:05d}"
+        return PartitionFiles(self._storage.folder(key).folder(name), self._codec, where=f"{plan.directory}/{name}")
+
+
+def key_of(plan: PlanReference) -> str:
+    """The checkpoint key of a plan."""
+    return plan.directory.rsplit("/", 1)[-1]
+
+
+def open_storage(uri: str, options: StorageOptions | None = None) -> CheckpointStorage:
+    """Checkpoint storage for a local path, ``file://`` or ``s3://`` URI."""
+    if "://" not in uri or uri.startswith("file://"):
+        return LocalStorage(Path(uri.removeprefix("file://")).absolute())
+    filesystem, path = open_filesystem(uri, options)
+    return ObjectStorage(filesystem, path)
+
+
+def _load(data: bytes, where: str) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise CorruptCheckpointError(f"{where} is damaged: restore it, or delete it to plan again")
+    return body

@@ -1,0 +1,78 @@
+"""Whether a model endpoint is ready to be called, asked in the way its protocol offers. Costs no inference."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import aiohttp
+import orjson
+
+from airflow_provider_ai.adapters.endpoints.tls import tls_context
+from airflow_provider_ai.core.config import EndpointSettings
+
+_LISTED_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """``detail`` says in a few words what was seen; it carries no payload and no credential."""
+
+    ready: bool
+    detail: str
+
+
+def check_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> Readiness:
+    """:func:`acheck_ready` for callers without an event loop."""
+    return asyncio.run(acheck_ready(endpoint, timeout_seconds=timeout_seconds))
+
+
+async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> Readiness:
+    """Ask once, in at most ``timeout_seconds``.
+
+    Open Inference Protocol: ``GET /v2/models/{model}/ready`` says 200. OpenAI-compatible: ``GET /v1/models`` says 200
+    and lists the model. Plain JSON has no such question: any answer below 500 to ``GET /`` shows that a server is there.
+    """
+    headers = dict(endpoint.headers)
+    if endpoint.api_key:
+        headers["Authorization"] = f"Bearer {endpoint.api_key}"
+    tls = tls_context(endpoint)
+    connector = aiohttp.TCPConnector(ssl=True if tls is None else tls)
+    timeout = aiohttp.ClientTimeout(total=timeout_seconds, ceil_threshold=float("inf"))
+    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
+        try:
+            async with session.get(_question(endpoint), allow_redirects=False) as response:
+                return await _read_answer(endpoint, response)
+        except asyncio.TimeoutError:
+            return Readiness(False, f"no answer within {timeout_seconds:g} s")
+        except (aiohttp.ClientError, OSError) as error:
+            return Readiness(False, f"cannot connect ({type(error).__name__}): check the URL and that the server runs")
+
+
+def _question(endpoint: EndpointSettings) -> str:
+    if endpoint.protocol == "open-inference":
+        return endpoint.url_of(f"/v2/models/{endpoint.model}/ready")
+    return endpoint.url_of("/v1/models" if endpoint.protocol.startswith("openai") else "/")
+
+
+async def _read_answer(endpoint: EndpointSettings, response: aiohttp.ClientResponse) -> Readiness:
+    status = response.status
+    if status in (401, 403):
+        return Readiness(False, f"HTTP {status}: the API key is missing or refused")
+    if endpoint.protocol == "json":
+        return Readiness(status < 500, f"the server answers (HTTP {status})" if status < 500 else f"HTTP {status}")
+    if status != 200:
+        return Readiness(False, f"HTTP {status}: model {endpoint.model!r} is not ready or not served here")
+    if endpoint.protocol == "open-inference":
+        return Readiness(True, f"model {endpoint.model!r} is ready")
+    return _listed(endpoint.model, await response.content.read(_LISTED_BYTES))
+
+
+def _listed(model: str, body: bytes) -> Readiness:
+    try:
+        names = [entry["id"] for entry in orjson.loads(body)["data"]]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return Readiness(False, "HTTP 200, but the body is no model list: is this an OpenAI-compatible server?")
+    if model in names:
+        return Readiness(True, f"model {model!r} is served")
+    return Readiness(False, f"the server is up but does not list model {model!r} ({len(names)} others)")

@@ -1,0 +1,24 @@
+"""The TLS settings of an endpoint as an ``ssl`` context."""
+
+from __future__ import annotations
+
+import ssl
+
+from airflow_provider_ai.core.config import EndpointSettings
+from airflow_provider_ai.exceptions import SpecError
+
+
+def tls_context(settings: EndpointSettings) -> ssl.SSLContext | None:
+    """The context for an https endpoint, None for plain http; SpecError for files that cannot be loaded."""
+    if not settings.url.startswith("https://"):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+        if settings.client_cert_file:
+            context.load_cert_chain(settings.client_cert_file, settings.client_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SpecError(f"cannot load the endpoint's TLS files ({type(error).__name__}): check ca_file and client_*") from None
+    if not settings.verify_tls:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

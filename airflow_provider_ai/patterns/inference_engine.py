@@ -1,0 +1,512 @@
+"""The inference engine: keeps up to ``concurrency`` calls in flight on one event loop and records every outcome.
+
+Everything that decides lives in ``core`` (verdict, backoff, breaker, adaptive limit, buckets); this module moves calls
+between the queue, the endpoint and the journals. Invariants:
+
+* An outcome is recorded in the same step of the event loop in which the answer arrived, so a killed process has lost at
+  most the calls in flight.
+* After the first fatal error nothing new is sent; what is in flight is waited for (for a bounded time) and recorded,
+  because it is already paid for.
+* Memory holds one block of fresh records, the calls in flight and a bounded number of delayed ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from airflow_provider_ai.core.aimd import AdaptiveLimit
+from airflow_provider_ai.core.backoff import full_jitter, retry_after_seconds
+from airflow_provider_ai.core.circuit_breaker import BreakerState, CircuitBreaker
+from airflow_provider_ai.core.config import EndpointSettings, Limits
+from airflow_provider_ai.core.outcomes import Outcome, Quarantined, Succeeded
+from airflow_provider_ai.core.ports import (
+    CallFailedError,
+    Decoded,
+    InvalidAnswerError,
+    ModelEndpoint,
+    Reply,
+    Request,
+    UnrenderableRecordError,
+)
+from airflow_provider_ai.core.rate_limit import TokenBucket
+from airflow_provider_ai.core.report import StopToken
+from airflow_provider_ai.core.verdict import Action, Failure, Verdict, judge
+from airflow_provider_ai.exceptions import (
+    AIProviderError,
+    CheckpointWriteError,
+    EndpointUnavailableError,
+    QuarantineThresholdError,
+    StoppedError,
+)
+from airflow_provider_ai.patterns.call_queue import CallQueue
+from airflow_provider_ai.patterns.tally import Tally
+from airflow_provider_ai.patterns.work import Call, PartitionRun, Record
+
+log = logging.getLogger(__name__)
+
+RunOpener = Callable[[Callable[[], bool]], PartitionRun]
+_TICK_SECONDS = 0.1
+_SYNC_FAILURES = 3
+_SHORTEST_DELAY_SECONDS = 0.05
+
+
+class InferenceEngine:
+    """Infers partitions, one after the other without a gap between them. For one use, in one event loop."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: ModelEndpoint,
+        settings: EndpointSettings,
+        request: Request,
+        limits: Limits,
+        quarantine_allowance: int,
+        sync_seconds: float,
+        stop: StopToken,
+        seed: int | None = None,
+    ) -> None:
+        self.tally = Tally(settings)
+        self._endpoint = endpoint
+        self._model = settings.model
+        self._request = request
+        self._limits = limits
+        self._allowance = quarantine_allowance
+        self._sync_seconds = sync_seconds
+        self._stop = stop
+        self._random = random.Random(seed)  # noqa: S311 - jitter, not a secret
+        self._limit = AdaptiveLimit(limits.concurrency)
+        self._breaker = CircuitBreaker(max_outage_seconds=limits.max_outage_seconds)
+        self._queue = CallQueue(max_delayed=4 * limits.concurrency)
+        self._requests_bucket: TokenBucket | None = None
+        self._tokens_bucket: TokenBucket | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._open: list[PartitionRun] = []
+        self._closing: list[asyncio.Future[None]] = []
+        self._in_flight = 0
+        self._round_trip = 0.25
+        self._throttles = 0
+        self._not_before = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._fed = False
+        self._error: AIProviderError | None = None
+        self._give_up_at = 0.0
+        self._hungry = asyncio.Event()
+        self._over = asyncio.Event()
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="ai-reader")
+        self._keeper = ThreadPoolExecutor(1, thread_name_prefix="ai-checkpoint")
+
+    @property
+    def concurrency(self) -> int:
+        """Calls allowed in flight now."""
+        return self._limit.value
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight now."""
+        return self._in_flight
+
+    async def run(self, openers: Iterable[RunOpener], *, on_tick: Callable[[], None] = lambda: None) -> None:
+        """Work through the partitions; raises the AIProviderError that ended it early, if any.
+
+        :param openers: each opens a partition (in the reader thread; may block; is told when to give up)
+        :param on_tick: called every tenth of a second from the event loop
+        """
+        self._loop = asyncio.get_running_loop()
+        self._requests_bucket = _bucket(self._limits.requests_per_minute, self._loop.time())
+        self._tokens_bucket = _bucket(self._limits.tokens_per_minute, self._loop.time())
+        helpers = [
+            self._loop.create_task(self._guarded(work))
+            for work in (self._feed(openers), self._keep_time(on_tick), self._keep_synced())
+        ]
+        try:
+            await self._over.wait()
+        finally:
+            await self._shut_down(helpers)
+        if self._error is not None:
+            raise self._error
+
+    # --- feeding -------------------------------------------------------------------------------------------------
+
+    async def _feed(self, openers: Iterable[RunOpener]) -> None:
+        for opener in openers:
+            run = await self._loop.run_in_executor(self._reader, opener, self._halted)
+            self._open.append(run)
+            self.tally.opened(run)
+            self._check_allowance()
+            if run.pending == 0:
+                self._complete(run)
+            while not self._halted():
+                records = await self._loop.run_in_executor(self._reader, run.next_records)
+                if records is None:
+                    break
+                await self._offer(run, records)
+            if self._halted():
+                return
+        self._fed = True
+        self._pump()
+
+    async def _offer(self, run: PartitionRun, records: Sequence[Record]) -> None:
+        """Queue the records and wait until they are nearly used up."""
+        size = self._request.records_per_request
+        self._queue.add(Call(run, records[i : i + size]) for i in range(0, len(records), size))
+        self._hungry.clear()
+        self._pump()
+        if self._queue.fresh > self._limits.concurrency:
+            await self._hungry.wait()
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def _pump(self) -> None:
+        """Send what may be sent now; called whenever that may have changed."""
+        while self._error is None and self._in_flight < self._limit.value:
+            now = self._loop.time()
+            call = self._queue.pop(now, prefer_fresh=self._breaker.state is BreakerState.OPEN)
+            if call is None:
+                self._wake_at(self._queue.next_due())
+                break
+            if not self._render(call, now):
+                continue
+            wait = self._gate(call, now)
+            if wait != 0.0:
+                self._queue.put_back(call, now)
+                self._wake_at(None if wait is None else now + wait)
+                break
+            self._send(call, now)
+        if self._queue.fresh <= self._limits.concurrency:
+            self._hungry.set()
+        self._check_over()
+
+    def _render(self, call: Call, now: float) -> bool:
+        """Make the request's bytes; a call with a record that cannot be rendered is taken apart instead."""
+        if call.encoded is not None:
+            return True
+        records = call.records
+        try:
+            call.encoded = self._request.encode(self._model, [r.id for r in records], [r.data for r in records])
+        except UnrenderableRecordError:
+            self._reject(call, "unrenderable", None, now)
+            return False
+        return True
+
+    def _gate(self, call: Call, now: float) -> float | None:
+        """Seconds until this call may go out; None when something else will wake the pump."""
+        wait = self._breaker.wait(now)
+        if wait is None:
+            return None
+        wait = max(wait, self._not_before - now)
+        if self._requests_bucket:
+            wait = max(wait, self._requests_bucket.wait(1, now=now))
+        if self._tokens_bucket and call.encoded:
+            wait = max(wait, self._tokens_bucket.wait(call.encoded.estimated_tokens, now=now))
+        return max(wait, 0.0)
+
+    def _send(self, call: Call, now: float) -> None:
+        self._breaker.sent()
+        if self._requests_bucket:
+            self._requests_bucket.spend(1, now=now)
+        if self._tokens_bucket and call.encoded:
+            self._tokens_bucket.spend(call.encoded.estimated_tokens, now=now)
+        self._in_flight += 1
+        self.tally.requests += 1
+        task = self._loop.create_task(self._perform(call))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _perform(self, call: Call) -> None:
+        started = self._loop.time()
+        reply: Reply | None = None
+        failed: CallFailedError | None = None
+        encoded = call.encoded
+        assert encoded is not None  # noqa: S101 - _render came before
+        try:
+            reply = await self._endpoint.post(
+                encoded.path, encoded.body, deadline_seconds=self._limits.request_deadline_seconds
+            )
+        except CallFailedError as error:
+            failed = error
+        finally:
+            self._in_flight -= 1
+        now = self._loop.time()
+        self._step(lambda: self._settle(call, reply, failed, now, now - started))
+        self._step(self._pump)
+
+    def _step(self, work: Callable[[], None]) -> None:
+        """Do a piece of work in a callback: what goes wrong there must end the run, not leave it waiting forever."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - every error becomes the run's
+            self._fail(_as_ours(error), grace_seconds=0.0)
+
+    # --- settling ------------------------------------------------------------------------------------------------
+
+    def _settle(
+        self, call: Call, reply: Reply | None, failed: CallFailedError | None, now: float, round_trip: float
+    ) -> None:
+        if failed is not None and failed.permanent:
+            self._fail(_unreachable(f"{failed}; a retry cannot help until that is fixed"))
+            return
+        status = None if reply is None else reply.status
+        verdict = judge(status, None if failed is None else failed.failure)
+        counts = self._learn(call, verdict, failed, now, round_trip)
+        if verdict.action is Action.DECODE and reply is not None:
+            self._decode(call, reply, now)
+        elif verdict.action is Action.REJECT:
+            self._reject(call, verdict.error_class, status, now)
+        elif verdict.action is Action.RETRY and counts:
+            self._retry(call, verdict.error_class, status, now)
+        else:
+            self._later(call, reply, now)
+
+    def _learn(
+        self, call: Call, verdict: Verdict, failed: CallFailedError | None, now: float, round_trip: float
+    ) -> bool:
+        """Tell limit and breaker; whether a failure counts against the records."""
+        if verdict.congestion:
+            self._limit.congested(now, round_trip=self._round_trip)
+        elif verdict.action is Action.DECODE:
+            self._round_trip += 0.1 * (round_trip - self._round_trip)
+            self._throttles = 0
+            self._limit.succeeded(now)
+        if not verdict.outage:
+            self._breaker.alive()
+            return True
+        unreachable = failed is not None and failed.failure is Failure.CONNECT
+        before = self._breaker.state
+        counts = self._breaker.failed(
+            now, first_try=call.first_try, unreachable=unreachable, random=self._random.random()
+        )
+        if before is BreakerState.CLOSED and self._breaker.state is BreakerState.OPEN:
+            log.warning("endpoint seems down (%s): pausing, probing until it answers", verdict.error_class)
+        if self._breaker.hopeless(now):
+            self._fail(_unreachable(f"it has been unreachable for {self._breaker.outage_seconds(now):.0f} s"))
+        return counts
+
+    def _decode(self, call: Call, reply: Reply, now: float) -> None:
+        records = call.records
+        try:
+            decoded = self._request.decode(reply.body, [record.id for record in records])
+        except InvalidAnswerError as error:
+            self._retry(call, f"invalid_answer:{error}", reply.status, now)
+            return
+        self._account(call, decoded, now)
+        good = [i for i, output in enumerate(decoded.outputs) if isinstance(output, dict)]
+        if good:
+            self._succeed(call, decoded, good)
+        if len(good) == len(records):
+            return
+        for record, output in zip(records, decoded.outputs, strict=True):
+            if isinstance(output, str):
+                single = call if len(records) == 1 else call.part([record], tries=call.tries)
+                self._retry(single, f"invalid_output:{output}", reply.status, now)
+
+    def _account(self, call: Call, decoded: Decoded, now: float) -> None:
+        self.tally.used(decoded.usage)
+        if self._tokens_bucket and call.encoded:
+            used = decoded.usage.prompt_tokens + decoded.usage.completion_tokens
+            self._tokens_bucket.spend((used or call.encoded.estimated_tokens) - call.encoded.estimated_tokens, now=now)
+
+    def _succeed(self, call: Call, decoded: Decoded, good: Sequence[int]) -> None:
+        records = [call.records[i] for i in good]
+        self._record(
+            call.run,
+            Succeeded(
+                rows=[record.row for record in records],
+                keys=[record.key for record in records],
+                ids=[record.id for record in records],
+                outputs=[output for output in decoded.outputs if isinstance(output, dict)],
+                inferred_at=time.time_ns() // 1000,
+                attempts=call.attempts + 1,
+                usage=decoded.usage,
+            ),
+            len(records),
+        )
+        self.tally.succeeded += len(records)
+
+    def _retry(self, call: Call, error_class: str, status: int | None, now: float) -> None:
+        """A counted failure: again after a backoff, in halves when a group failed twice, or give up."""
+        call.tries += 1
+        call.attempts += 1
+        if len(call.records) > 1 and call.tries >= min(2, self._limits.max_attempts):
+            for half in call.split():
+                self._queue.delay(half, now)
+        elif len(call.records) == 1 and call.tries >= self._limits.max_attempts:
+            self._quarantine(call, error_class, status)
+        else:
+            delay = full_jitter(
+                call.tries,
+                base=self._limits.backoff_base_seconds,
+                cap=self._limits.backoff_cap_seconds,
+                random=self._random.random(),
+            )
+            self._queue.delay(call, now + delay)
+
+    def _reject(self, call: Call, error_class: str, status: int | None, now: float) -> None:
+        """Sending the same again cannot help: find the culprit by halving, or give the record up."""
+        call.attempts += 1
+        if len(call.records) > 1:
+            for half in call.split():
+                self._queue.delay(half, now)
+        else:
+            self._quarantine(call, error_class, status)
+
+    def _later(self, call: Call, reply: Reply | None, now: float) -> None:
+        """Not the records' fault: put the call off without counting."""
+        call.throttled += 1
+        asked = None if reply is None else retry_after_seconds(reply.retry_after, now=time.time())
+        jitter = full_jitter(
+            call.throttled, base=self._limits.backoff_base_seconds, cap=5.0, random=self._random.random()
+        )
+        wait = max(_SHORTEST_DELAY_SECONDS, jitter if asked is None else asked)
+        self._queue.delay(call, now + wait)
+        if reply is not None and reply.status == 429:
+            self._throttles += 1
+            if self._throttles > self._limit.value:
+                self._not_before = max(self._not_before, now + min(wait, 5.0))
+
+    def _quarantine(self, call: Call, error_class: str, status: int | None) -> None:
+        record = call.records[0]
+        self._record(
+            call.run,
+            Quarantined(
+                row=record.row,
+                key=record.key,
+                error_class=error_class,
+                status=status,
+                attempts=call.attempts,
+                round=call.run.journal.round,
+                quarantined_at=time.time_ns() // 1000,
+            ),
+            1,
+        )
+        self.tally.gave_up(error_class, status)
+        self._check_allowance()
+
+    def _record(self, run: PartitionRun, outcome: Outcome, rows: int) -> None:
+        run.journal.record(outcome)
+        run.pending -= rows
+        if run.pending == 0:
+            self._complete(run)
+
+    def _complete(self, run: PartitionRun) -> None:
+        self._open.remove(run)
+        self._closing.append(self._loop.run_in_executor(self._keeper, _finish, run))
+
+    # --- ending --------------------------------------------------------------------------------------------------
+
+    def _halted(self) -> bool:
+        return self._error is not None or self._stop.stopped
+
+    def _fail(self, error: AIProviderError, *, grace_seconds: float | None = None) -> None:
+        """Send nothing more; wait for what is in flight, at most ``grace_seconds`` (default: a call's deadline)."""
+        if self._error is not None:
+            return
+        self._error = error
+        grace = self._limits.request_deadline_seconds if grace_seconds is None else grace_seconds
+        self._give_up_at = self._loop.time() + grace
+        self._hungry.set()
+        self._check_over()
+
+    def _check_allowance(self) -> None:
+        if self.tally.quarantined > self._allowance:
+            self._fail(
+                QuarantineThresholdError(
+                    f"{self.tally.quarantined} records are quarantined, {self._allowance} are allowed "
+                    f"(max_quarantined_fraction = {self._limits.max_quarantined_fraction:g}); most frequent: "
+                    f"{self.tally.reasons_text()}. What was paid for is kept. A plain retry calls nothing more: fix the "
+                    "cause and run with verb retry_failed, or allow a larger fraction"
+                )
+            )
+
+    def _check_over(self) -> None:
+        drained = self._in_flight == 0 and (self._error is not None or (self._fed and not len(self._queue)))
+        if drained or (self._error is not None and self._loop.time() >= self._give_up_at):
+            self._over.set()
+
+    async def _shut_down(self, helpers: Sequence[asyncio.Task[None]]) -> None:
+        for task in [*self._tasks, *helpers]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *helpers, return_exceptions=True)
+        for run in self._open:
+            self._closing.append(self._loop.run_in_executor(self._keeper, run.journal.close))
+        results = await asyncio.gather(*self._closing, return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException) and self._error is None:
+                self._error = _as_ours(result)
+        self._reader.shutdown(wait=True, cancel_futures=True)
+        self._keeper.shutdown(wait=True)
+
+    # --- beside the calls ----------------------------------------------------------------------------------------
+
+    async def _guarded(self, work: Awaitable[None]) -> None:
+        """A helper that dies must end the run; what is in flight is then still recorded if it can be."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - every error becomes the run's
+            self._fail(_as_ours(error))
+
+    async def _keep_time(self, on_tick: Callable[[], None]) -> None:
+        while True:
+            await asyncio.sleep(_TICK_SECONDS)
+            if self._stop.stopped:
+                message = f"stopped ({self._stop.reason}); everything finished is kept, a retry resumes"
+                self._fail(StoppedError(message), grace_seconds=self._limits.stop_grace_seconds)
+            on_tick()
+            self._pump()
+
+    async def _keep_synced(self) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(self._sync_seconds)
+            try:
+                for run in list(self._open):
+                    await self._loop.run_in_executor(self._keeper, run.journal.sync)
+                failures = 0
+            except OSError:
+                failures += 1
+                if failures >= _SYNC_FAILURES:
+                    raise
+
+    def _wake_at(self, when: float | None) -> None:
+        if when is None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._step, self._pump)
+
+
+def _finish(run: PartitionRun) -> None:
+    try:
+        run.journal.complete()
+    finally:
+        run.journal.close()
+
+
+def _bucket(per_minute: float | None, now: float) -> TokenBucket | None:
+    return None if per_minute is None else TokenBucket(per_minute, now=now)
+
+
+def _cannot_keep(error: OSError) -> CheckpointWriteError:
+    return CheckpointWriteError(
+        f"the checkpoint volume refuses writes ({type(error).__name__}: {error.strerror or 'no reason given'}). No more "
+        "calls are made, for their answers could not be kept. Make room or mend the volume; a retry resumes"
+    )
+
+
+def _as_ours(error: BaseException) -> AIProviderError:
+    if isinstance(error, AIProviderError):
+        return error
+    return _cannot_keep(error) if isinstance(error, OSError) else _defect(error)
+
+
+def _defect(error: BaseException) -> AIProviderError:
+    log.debug("defect in the inference engine", exc_info=error)
+    return AIProviderError(f"unexpected {type(error).__name__} in the inference engine; a retry resumes")
+
+
+def _unreachable(detail: str) -> EndpointUnavailableError:
+    return EndpointUnavailableError(f"the model endpoint cannot be used: {detail}. What was paid for is kept")
