@@ -1,0 +1,178 @@
+"""An Airflow connection of type ``ai_endpoint`` → :class:`EndpointSettings`.
+
+Invariants: one parser serves the operators, the sensor, its trigger and the Test button, so all of them agree on what a
+connection means. A key the parser does not know is an error, because a misspelt ``verify_tls`` must not go unnoticed.
+The API key and header values are masked in task logs and never part of a message.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
+
+from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask_secret
+
+from airflow_provider_ai.core.config import EndpointSettings
+from airflow_provider_ai.exceptions import AIProviderError, SpecError
+
+CONNECTION_TYPE = "ai_endpoint"
+DEFAULT_PROTOCOL = "open-inference"
+TEST_TIMEOUT_SECONDS = 10.0
+NOT_READY_ADVICE = "Check the URL, the protocol, the model's name and the API key."
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class ConnectionFields(Protocol):
+    """The part of an Airflow connection that is read here."""
+
+    conn_id: str
+    host: str | None
+    schema: str | None
+    port: int | None
+    password: str | None
+    extra: str | None
+
+
+def _boolean(value: Any) -> bool:
+    """True or False; the words are for connections given as a URI, whose extras are all text."""
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word not in ("true", "false", "1", "0", "yes", "no"):
+        raise ValueError("must be true or false")
+    return word in ("true", "1", "yes")
+
+
+def _price(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a number (USD)") from None
+
+
+def _headers(value: Any) -> dict[str, str]:
+    """Header name → value, from an object or its JSON text."""
+    try:
+        body = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        body = None
+    if not isinstance(body, Mapping):
+        raise ValueError("must be a JSON object of header names and values")
+    return {str(name): str(text) for name, text in body.items()}
+
+
+EXTRAS: Mapping[str, Callable[[Any], Any]] = {
+    "protocol": str,
+    "model": str,
+    "path": str,
+    "headers": _headers,
+    "verify_tls": _boolean,
+    "ca_file": str,
+    "client_cert_file": str,
+    "client_key_file": str,
+    "price_per_million_input_tokens": _price,
+    "price_per_million_output_tokens": _price,
+    "price_per_call": _price,
+}
+
+
+def endpoint_settings(conn: ConnectionFields) -> EndpointSettings:
+    """What the connection says. SpecError names the connection, the field and what it must be; never a secret."""
+    try:
+        extras = _extras(conn.extra)
+        extras.setdefault("protocol", DEFAULT_PROTOCOL)
+        if not extras.get("model"):
+            raise SpecError("model must be a name; set it in the connection's Model field")
+        return EndpointSettings(url=_url(conn), api_key=conn.password or None, **extras)
+    except SpecError as error:
+        raise SpecError(f"connection {conn.conn_id!r} (type {CONNECTION_TYPE}): {error}") from None
+
+
+def _url(conn: ConnectionFields) -> str:
+    """``host`` as a whole URL, or put together from ``schema`` (https unless given), ``host`` and ``port``."""
+    host = (conn.host or "").strip()
+    if not host:
+        raise SpecError("the URL is missing; put it in the connection's Endpoint URL (host) field")
+    url = host if "://" in host else f"{conn.schema or 'https'}://{host}"
+    parts = urlsplit(url)
+    if conn.port and parts.port is None:
+        url = parts._replace(netloc=f"{parts.netloc}:{conn.port}").geturl()
+    return url
+
+
+def _extras(text: str | None) -> dict[str, Any]:
+    try:
+        body = json.loads(text) if text else {}
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise SpecError("the extra field must be a JSON object")
+    return {name: _extra(name, value) for name, value in body.items() if value not in (None, "", {})}
+
+
+def _extra(name: str, value: Any) -> Any:
+    if name not in EXTRAS:
+        near = difflib.get_close_matches(name, EXTRAS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(EXTRAS)}"
+        raise SpecError(f"unknown extra {name!r}{hint}")
+    try:
+        return EXTRAS[name](value)
+    except ValueError as error:
+        raise SpecError(f"extra {name!r} {error}") from None
+
+
+class AIEndpointHook(BaseHook):
+    """A model endpoint: Open Inference Protocol (V2), OpenAI-compatible chat and embeddings, or plain JSON.
+
+    Connection fields: ``host`` is the URL, ``password`` the API key; everything else is in the extras.
+
+    :param endpoint_conn_id: connection of type ``ai_endpoint``
+    """
+
+    conn_name_attr = "endpoint_conn_id"
+    default_conn_name = "ai_endpoint_default"
+    conn_type = CONNECTION_TYPE
+    hook_name = "AI endpoint"
+
+    def __init__(self, endpoint_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.endpoint_conn_id = endpoint_conn_id
+
+    def get_conn(self) -> EndpointSettings:
+        """The settings; SpecError when the connection cannot be right."""
+        settings = endpoint_settings(cast(ConnectionFields, self.get_connection(self.endpoint_conn_id)))
+        for secret in settings.headers.values():
+            mask_secret(secret)
+        return settings
+
+    async def aget_conn(self) -> EndpointSettings:
+        """As :meth:`get_conn`, for triggers."""
+        return endpoint_settings(cast(ConnectionFields, await self.aget_connection(self.endpoint_conn_id)))
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Whether the model answers as ready, and what to do when it does not. For the Test button."""
+        from airflow_provider_ai.adapters.endpoints.readiness import check_ready
+
+        try:
+            endpoint = self.get_conn()
+            readiness = check_ready(endpoint, timeout_seconds=TEST_TIMEOUT_SECONDS)
+        except (AIProviderError, AirflowException) as error:
+            return False, str(error)
+        advice = (
+            _tls_advice(endpoint) if readiness.ready else "Check the URL, the protocol, the model's name and the key."
+        )
+        return readiness.ready, f"{readiness.detail} {advice}".strip()
+
+
+def _tls_advice(endpoint: EndpointSettings) -> str:
+    parts = urlsplit(endpoint.url)
+    if parts.hostname in LOOPBACK:
+        return ""
+    if parts.scheme == "http":
+        return "Records and the API key travel unencrypted over http: use https for health data."
+    return (
+        "" if endpoint.verify_tls else "The certificate is not verified: set a CA file instead of switching that off."
+    )

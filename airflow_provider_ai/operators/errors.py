@@ -1,0 +1,74 @@
+"""An error of this package → what Airflow does next: fail for good, or retry.
+
+Invariant: the text of an error this package did not write never leaves the task, because it may quote a record.
+What is raised has no cause and no context, so nothing of the original is printed with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+
+from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowRuntimeError
+
+from airflow_provider_ai.exceptions import (
+    AIProviderError,
+    CorruptCheckpointError,
+    InputChangedError,
+    InputError,
+    QuarantineThresholdError,
+    ReconciliationError,
+    SinkError,
+    SinkUnavailableError,
+    SpecError,
+)
+
+log = logging.getLogger(__name__)
+
+# A retry of the same task meets the same wall.
+FINAL = (SpecError, InputError, CorruptCheckpointError, QuarantineThresholdError, SinkError, ReconciliationError)
+
+# What a person can do in Airflow; the first class that fits.
+ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
+    (SpecError, "Fix the setting or the connection, then clear this task."),
+    (InputChangedError, "Run it with ai_verb=recompute to plan the input as it is now, or put the files back."),
+    (InputError, "Fix the data, then clear the group from its plan task on."),
+    (
+        QuarantineThresholdError,
+        (
+            "Nothing was published and every answer is kept. Fix the cause and run it with ai_verb=retry_failed, which "
+            "calls only these records again; or accept them: raise max_quarantined_fraction and clear this task."
+        ),
+    ),
+    (SinkUnavailableError, "Retries publish from the checkpoints and call no model."),
+    (
+        SinkError,
+        "Fix the table or the grants, then clear this task: it publishes from the checkpoints, calling no model.",
+    ),
+    (ReconciliationError, "Clear the publish task and the tasks after it: they call no model."),
+)
+
+
+def airflow_error(error: Exception) -> Exception:
+    """What to raise in place of ``error``. Raise it outside of the handler, so that no context sticks to it."""
+    if isinstance(error, AirflowNotFoundException):
+        return AirflowFailException(f"{error}. Create the connection, then clear this task; a retry cannot help.")
+    if isinstance(error, AirflowException | AirflowRuntimeError):
+        return error
+    if isinstance(error, AIProviderError):
+        final = isinstance(error, FINAL) and not isinstance(error, SinkUnavailableError)
+        return (AirflowFailException if final else AirflowException)(_with_advice(error))
+    for frame in traceback.extract_tb(error.__traceback__):
+        log.error("  at %s:%s in %s", frame.filename, frame.lineno, frame.name)
+    return AirflowException(
+        f"unexpected {type(error).__name__}, raised where the log above says; its text is withheld because it may "
+        "quote a record; a retry resumes"
+    )
+
+
+def _with_advice(error: AIProviderError) -> str:
+    for kind, advice in ADVICE:
+        if isinstance(error, kind):
+            return f"{error} {advice}" if str(error).rstrip().endswith((".", "!", "?")) else f"{error}. {advice}"
+    return str(error)
