@@ -224,7 +224,10 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def report(name: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], claims: Sequence[Claim]) -> bool:
-    """Print runs and claims, and write them as JSON when `settings` has an `output` folder. Whether all claims hold."""
+    """Print runs and claims, and write them as JSON when `settings` has an `output` folder.
+
+    Returns whether all claims hold; True with --quick, which is too small to tell.
+    """
     if rows:
         print(table(list(rows[0]), [list(row.values()) for row in rows]))
     verdicts = [
@@ -235,6 +238,9 @@ def report(name: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, A
     folder = settings.get("output")
     if folder is not None:
         _write(Path(folder), name, settings, rows, claims)
+    if settings.get("quick"):
+        print("\n--quick shows that it runs; its figures are not held against the claims")
+        return True
     return all(claim.holds for claim in claims)
 
 

@@ -110,7 +110,7 @@ def script_command(
 
 def make_data(folder: Path, rows: int, **settings: int) -> Path:
     """Generate the input in a subprocess (see `measure`), unless the folder has it already."""
-    ready = folder / f"rows-{rows}"
+    ready = folder / f".ready-{rows}"  # a name that dataset readers ignore
     if not ready.exists():
         shutil.rmtree(folder, ignore_errors=True)
         flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]

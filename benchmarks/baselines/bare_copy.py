@@ -2,8 +2,9 @@
 
     python -m benchmarks.baselines.bare_copy --input rows.parquet --target duckdb:///out.duckdb
 
-prints {"loads": [{"method", "rows", "seconds"}]} with one load per method. Only the load is timed, its commit included;
-connecting and creating the table are not.
+prints {"loads": [{"method", "rows", "seconds"}]} with one load per method. Timed is the load until the rows are where
+they stay: PostgreSQL's commit, DuckDB's commit and the checkpoint when the file is closed. Connecting and creating the
+table are not timed.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def duckdb_insert(rows: pa.Table, path: str, table: str = "bare_duckdb") -> floa
         connection.execute(f"CREATE TABLE {table} AS SELECT * FROM arrived LIMIT 0")  # noqa: S608 - our own name
         started = time.perf_counter()
         connection.execute(f"INSERT INTO {table} SELECT * FROM arrived")  # noqa: S608 - our own name
-        return time.perf_counter() - started
+    return time.perf_counter() - started
 
 
 def postgres_adbc(rows: pa.Table, uri: str, table: str = "bare_adbc") -> float:

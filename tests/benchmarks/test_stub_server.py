@@ -37,11 +37,9 @@ def stub(server: StubServer) -> StubServer:
     return server
 
 
-def exchange(
-    stub: StubServer, path: str, document: Any, *, method: str = "POST", timeout: float = 5.0
-) -> tuple[int, dict[str, str], bytes]:
+def exchange(stub: StubServer, path: str, document: Any, *, method: str = "POST") -> tuple[int, dict[str, str], bytes]:
     """One request: status, headers, body."""
-    connection = HTTPConnection("127.0.0.1", stub.port, timeout=timeout)
+    connection = HTTPConnection("127.0.0.1", stub.port, timeout=5)
     try:
         connection.request(method, path, json.dumps(document))
         response = connection.getresponse()
@@ -50,9 +48,9 @@ def exchange(
         connection.close()
 
 
-def predict(stub: StubServer, *ids: int | str, timeout: float = 5.0) -> tuple[int, dict[str, str], bytes]:
+def predict(stub: StubServer, *ids: int | str) -> tuple[int, dict[str, str], bytes]:
     """One call of protocol `json`."""
-    return exchange(stub, "/predict", {"model": "m", "inputs": [{"id": key, "a": 1.0} for key in ids]}, timeout=timeout)
+    return exchange(stub, "/predict", {"model": "m", "inputs": [{"id": key, "a": 1.0} for key in ids]})
 
 
 def outputs(answer: tuple[int, dict[str, str], bytes]) -> list[dict[str, Any]]:
@@ -258,9 +256,9 @@ class TestFaults:
 
     def test_hang_holds_its_slot_until_the_client_leaves(self, stub: StubServer) -> None:
         stub.set_faults({"do": "hang", "ids": [1]})
-        with pytest.raises(TimeoutError):
-            predict(stub, 1, timeout=0.05)
-        wait_until(lambda: stub.progress()["in_flight"] == 0, deadline_seconds=5, what="the slot is free")
+        with open_socket(stub, 1):
+            wait_until(_in_flight(stub, 1), deadline_seconds=5, what="one hangs")
+        wait_until(_in_flight(stub, 0), deadline_seconds=5, what="the slot is free")
         assert (stub.stats()["peak_in_flight"], stub.progress()["paid"]) == (1, 0)
 
     @pytest.mark.parametrize(
