@@ -70,8 +70,11 @@ class AirflowEnvironment:
         return done.stdout
 
     def backfill(self, dag_id: str, first: date, last: date, *options: str) -> str:
-        """Create a backfill of ``[first, last]``, both days included, as an operator does on the command line."""
-        dates = ("--from-date", first.isoformat(), "--to-date", last.isoformat())
+        """Create a backfill of ``[first, last]``, both UTC days included, as an operator does on the command line.
+
+        A bare ``--to-date`` is that day's midnight, which would leave out the last run of a DAG scheduled at 02:00.
+        """
+        dates = ("--from-date", first.isoformat(), "--to-date", f"{last.isoformat()}T23:59:59+00:00")
         return self.run("backfill", "create", "--dag-id", dag_id, *dates, *options)
 
 
