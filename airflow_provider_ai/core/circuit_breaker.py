@@ -1,4 +1,4 @@
-"""A circuit breaker for a batch: when the endpoint is down it pauses the run instead of burning every record's attempts.
+"""A circuit breaker for a batch: while the endpoint is down the run pauses instead of burning attempts.
 
 Evidence of an outage is a run of failures without a success between them. A record that failed before proves nothing by
 failing again (at the end of a run only the hopeless ones are left), so only first tries count, except that a refused

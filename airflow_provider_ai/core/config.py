@@ -66,9 +66,13 @@ class InputSettings:
         require(isinstance(self.uri, str) and bool(self.uri.strip()), "input uri must be a path or URI", self.uri)
         require(isinstance(self.id_column, str) and bool(self.id_column), "id_column must be a name", self.id_column)
         require(self.format is None or self.format in FORMATS, f"format must be one of {FORMATS}", self.format)
-        require(_whole(self.rows_per_partition, 1), "rows_per_partition must be an integer ≥ 1", self.rows_per_partition)
+        require(
+            _whole(self.rows_per_partition, 1), "rows_per_partition must be an integer ≥ 1", self.rows_per_partition
+        )
         in_range = _whole(self.max_partitions, 1) and self.max_partitions <= 1024
-        require(in_range, "max_partitions must be an integer in [1, 1024] (Airflow's max_map_length)", self.max_partitions)
+        require(
+            in_range, "max_partitions must be an integer in [1, 1024] (Airflow's max_map_length)", self.max_partitions
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,9 @@ class EndpointSettings:
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url if isinstance(self.url, str) else "")
-        require(parts.scheme in ("http", "https"), "endpoint url must start with http:// or https://", _bare(parts.scheme))
+        require(
+            parts.scheme in ("http", "https"), "endpoint url must start with http:// or https://", _bare(parts.scheme)
+        )
         require(bool(parts.hostname), "endpoint url must name a host", parts.hostname)
         require(parts.username is None, "endpoint url must carry no credentials (use the API key)", "user info")
         require(self.protocol in PROTOCOLS, f"protocol must be one of {PROTOCOLS}", self.protocol)
@@ -155,7 +161,9 @@ class Limits:
     def __post_init__(self) -> None:
         require(_whole(self.concurrency, 1), "concurrency must be an integer ≥ 1", self.concurrency)
         require(_whole(self.max_attempts, 1), "max_attempts must be an integer ≥ 1", self.max_attempts)
-        require(_whole(self.max_response_bytes, 1), "max_response_bytes must be an integer ≥ 1", self.max_response_bytes)
+        require(
+            _whole(self.max_response_bytes, 1), "max_response_bytes must be an integer ≥ 1", self.max_response_bytes
+        )
         for name in ("requests_per_minute", "tokens_per_minute"):
             rate = getattr(self, name)
             require(rate is None or (_number(rate) and rate > 0), f"{name} must be a number > 0 or absent", rate)

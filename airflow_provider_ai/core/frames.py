@@ -1,8 +1,8 @@
 """Frames: how records stand in an append-only log so that a reader can tell finished from torn from corrupt.
 
 A frame is a 16-byte header (magic, payload length, CRC-32 of the payload, CRC-32 of the header so far; little endian)
-and the payload. A process that dies while writing leaves a torn frame at the end and nothing after it; so bytes that are
-no valid frame are a torn tail when no valid frame follows, and corruption when one does.
+and the payload. A process that dies while writing leaves a torn frame at the end and nothing after it; so bytes that
+are no valid frame are a torn tail when no valid frame follows, and corruption when one does.
 """
 
 from __future__ import annotations

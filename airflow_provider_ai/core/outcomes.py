@@ -10,6 +10,8 @@ import orjson
 
 from airflow_provider_ai.core.ports import Usage
 
+OUTPUT_PREFIX = "out:"  # of output columns in sealed segments, so that none can collide with the segment's own
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:

@@ -178,3 +178,7 @@ class StopToken:
     def stopped(self) -> bool:
         """Whether a stop was asked for."""
         return self._event.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Sleep, but no longer than until a stop is asked for; whether it was."""
+        return self._event.wait(seconds)

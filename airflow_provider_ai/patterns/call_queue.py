@@ -1,4 +1,4 @@
-"""Which call goes out next: those whose time has come before fresh ones. Bounded, so an outage cannot fill the memory."""
+"""Which call goes out next: those whose time has come before fresh ones. Bounded: an outage cannot fill the memory."""
 
 from __future__ import annotations
 

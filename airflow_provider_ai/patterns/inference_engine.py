@@ -68,9 +68,10 @@ class InferenceEngine:
         quarantine_allowance: int,
         sync_seconds: float,
         stop: StopToken,
+        tally: Tally,
         seed: int | None = None,
     ) -> None:
-        self.tally = Tally(settings)
+        self.tally = tally
         self._endpoint = endpoint
         self._model = settings.model
         self._request = request
@@ -78,7 +79,7 @@ class InferenceEngine:
         self._allowance = quarantine_allowance
         self._sync_seconds = sync_seconds
         self._stop = stop
-        self._random = random.Random(seed)  # noqa: S311 - jitter, not a secret
+        self._random = random.Random(seed)
         self._limit = AdaptiveLimit(limits.concurrency)
         self._breaker = CircuitBreaker(max_outage_seconds=limits.max_outage_seconds)
         self._queue = CallQueue(max_delayed=4 * limits.concurrency)
@@ -417,8 +418,8 @@ class InferenceEngine:
                 QuarantineThresholdError(
                     f"{self.tally.quarantined} records are quarantined, {self._allowance} are allowed "
                     f"(max_quarantined_fraction = {self._limits.max_quarantined_fraction:g}); most frequent: "
-                    f"{self.tally.reasons_text()}. What was paid for is kept. A plain retry calls nothing more: fix the "
-                    "cause and run with verb retry_failed, or allow a larger fraction"
+                    f"{self.tally.reasons_text()}. What was paid for is kept. A plain retry calls nothing more: fix "
+                    "the cause and run with verb retry_failed, or allow a larger fraction"
                 )
             )
 
@@ -492,8 +493,8 @@ def _bucket(per_minute: float | None, now: float) -> TokenBucket | None:
 
 def _cannot_keep(error: OSError) -> CheckpointWriteError:
     return CheckpointWriteError(
-        f"the checkpoint volume refuses writes ({type(error).__name__}: {error.strerror or 'no reason given'}). No more "
-        "calls are made, for their answers could not be kept. Make room or mend the volume; a retry resumes"
+        f"the checkpoint volume refuses writes ({type(error).__name__}: {error.strerror or 'no reason given'}). No "
+        "more calls are made, for their answers could not be kept. Make room or mend the volume; a retry resumes"
     )
 
 

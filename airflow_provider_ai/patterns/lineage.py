@@ -1,7 +1,7 @@
-"""From checkpoint segments to warehouse rows: one Arrow schema for the whole run, and truthful provenance on every row.
+"""From checkpoint segments to warehouse rows: one Arrow schema for the whole run, truthful provenance on every row.
 
-Segments are typed by their own values, so two of them may disagree (``1`` here, ``0.5`` there). The schema of the run is
-the narrowest that holds them all: int64 and double give double, anything with null gives the other, everything else
+Segments are typed by their own values, so two of them may disagree (``1`` here, ``0.5`` there). The schema of the run
+is the narrowest that holds them all: int64 and double give double, anything with null gives the other, everything else
 gives text (JSON text for objects).
 """
 
@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from airflow_provider_ai.core.manifest import Manifest, Partition
+from airflow_provider_ai.core.outcomes import OUTPUT_PREFIX
 
-OUTPUT_PREFIX = "out:"
 _CONSTANT = ("_run_id", "_partition", "_model", "_prompt_hash", "_schema_version")
 _STORED = {"_record_key": "key", "_inferred_at": "inferred_at"}
 TIMESTAMP = pa.timestamp("us", tz="UTC")

@@ -40,9 +40,13 @@ class Tally:
 
     def opened(self, run: PartitionRun) -> None:
         """Count what a partition's checkpoint already holds."""
-        self.reused += run.reused
-        self.succeeded += len(run.journal.succeeded)
-        self.quarantined += len(run.journal.given_up)
+        self.finished_before(succeeded=len(run.journal.succeeded), quarantined=len(run.journal.given_up))
+
+    def finished_before(self, *, succeeded: int, quarantined: int) -> None:
+        """Count a partition that was sealed before this run."""
+        self.reused += succeeded + quarantined
+        self.succeeded += succeeded
+        self.quarantined += quarantined
 
     def used(self, usage: Usage) -> None:
         """Count a call's tokens."""

@@ -96,11 +96,6 @@ class PartitionRun:
     def __post_init__(self) -> None:
         self.pending = self._unread = self.rows - len(self.journal.succeeded) - len(self.journal.given_up)
 
-    @property
-    def reused(self) -> int:
-        """Rows that were finished when the partition was opened; only meaningful before the first outcome."""
-        return self.rows - self.pending
-
     def next_records(self) -> list[Record] | None:
         """Some more rows to call, None at the end. Blocks on input; for the reader thread."""
         block = next(self.blocks, None)

@@ -2,8 +2,8 @@
 
 An append is one ``write(2)`` of a whole frame, so a killed process has lost nothing it acknowledged; ``fsync`` bounds a
 power loss. The lock is ``flock(2)``: the kernel drops it when its holder dies, so there is no stale lock to wait out.
-A holder that is alive but frozen (SIGSTOP, a hung mount) shows no life for ``LEASE_SECONDS`` of the waiting runner's own
-monotonic clock and is taken over; when it wakes up it finds the lock file replaced and stops.
+A holder that is alive but frozen (SIGSTOP, a hung mount) shows no life for ``LEASE_SECONDS`` of the waiting runner's
+own monotonic clock and is taken over; when it wakes up it finds the lock file replaced and stops.
 """
 
 from __future__ import annotations

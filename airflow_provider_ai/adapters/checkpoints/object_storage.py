@@ -1,10 +1,10 @@
-"""Checkpoint storage on an object store through ``pyarrow.fs``: no append, no rename, a PUT is atomic and listed at once.
+"""Checkpoint storage on an object store through ``pyarrow.fs``: no append, no rename; a PUT is atomic, listed at once.
 
 A log is a series of objects, one an interval. The lock is a claim object per runner, renewed while it works. Mutual
-exclusion needs only strong read-after-write consistency (S3 has it since December 2020): a runner writes its claim, then
-lists the claims; when it sees another live one it withdraws and comes back later. Of two that overlap, at least the one
-that wrote last sees the other, so never do both go on. A claim is dead when it has not changed for ``LEASE_SECONDS`` on
-the observer's own monotonic clock: clocks of different machines are never compared.
+exclusion needs only strong read-after-write consistency (S3 has it since December 2020): a runner writes its claim,
+then lists the claims; when it sees another live one it withdraws and comes back later. Of two that overlap, at least
+the one that wrote last sees the other, so never do both go on. A claim is dead when it has not changed for
+``LEASE_SECONDS`` on the observer's own monotonic clock: clocks of different machines are never compared.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ end a seal (``done-{round}.json``) that says which segments make the partition.
 
 Invariants:
 
-* A row is finished only when its outcome is in a log or a segment; the bitmaps are derived from those, never the reverse.
+* A row is finished only when its outcome is in a log or a segment; the bitmaps are derived from those.
 * A log is deleted only after the segment that replaces it is durable, and that segment says which logs it replaces.
 * Only one runner works on a partition at a time (the lock), but two would not damage each other: every runner writes
   under names of its own, and a row that stands twice is counted and published once.

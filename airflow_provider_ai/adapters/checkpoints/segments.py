@@ -1,8 +1,9 @@
 """Sealed segments: the outcomes of a log as one compact Arrow IPC file (zstd), named by its own checksum.
 
 ``good-{writer}-{number}-{sha256[:16]}.arrow`` holds rows with an output, ``bad-…`` quarantined rows. Being named by
-content, a segment cannot be half replaced, and one that fails its checksum is refused by name. The Arrow schema metadata
-says which row ranges it covers and which logs it replaces, so a crash between sealing and deleting counts nothing twice.
+content, a segment cannot be half replaced, and one that fails its checksum is refused by name. The Arrow schema
+metadata says which row ranges it covers and which logs it replaces, so a crash between sealing and deleting counts
+nothing twice.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
-from airflow_provider_ai.core.outcomes import Quarantined, Succeeded
+from airflow_provider_ai.core.outcomes import OUTPUT_PREFIX, Quarantined, Succeeded
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import CorruptCheckpointError
 
-OUTPUT_PREFIX = "out:"
 _META = b"airflow_provider_ai"
 _JSON_FIELD = {b"encoding": b"json"}
 _TIMESTAMP = pa.timestamp("us", tz="UTC")

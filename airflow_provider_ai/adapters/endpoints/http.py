@@ -62,11 +62,11 @@ class HttpEndpoint:
             self._timeouts[deadline_seconds] = timeout
         try:
             async with self._session.post(
-                self._settings.url_of(path), data=body, timeout=timeout, allow_redirects=False
+                self._settings.url_of(self._settings.path or path), data=body, timeout=timeout, allow_redirects=False
             ) as response:
                 content = await self._read(response)
                 return Reply(response.status, content, response.headers.get("Retry-After"))
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise _failed(error) from None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:

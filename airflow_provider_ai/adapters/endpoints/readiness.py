@@ -31,7 +31,7 @@ async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5
     """Ask once, in at most ``timeout_seconds``.
 
     Open Inference Protocol: ``GET /v2/models/{model}/ready`` says 200. OpenAI-compatible: ``GET /v1/models`` says 200
-    and lists the model. Plain JSON has no such question: any answer below 500 to ``GET /`` shows that a server is there.
+    and lists the model. Plain JSON has no such question: any answer below 500 to ``GET /`` shows a server.
     """
     headers = dict(endpoint.headers)
     if endpoint.api_key:
@@ -43,7 +43,7 @@ async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5
         try:
             async with session.get(_question(endpoint), allow_redirects=False) as response:
                 return await _read_answer(endpoint, response)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return Readiness(False, f"no answer within {timeout_seconds:g} s")
         except (aiohttp.ClientError, OSError) as error:
             return Readiness(False, f"cannot connect ({type(error).__name__}): check the URL and that the server runs")

@@ -17,7 +17,9 @@ def tls_context(settings: EndpointSettings) -> ssl.SSLContext | None:
         if settings.client_cert_file:
             context.load_cert_chain(settings.client_cert_file, settings.client_key_file)
     except (OSError, ssl.SSLError) as error:
-        raise SpecError(f"cannot load the endpoint's TLS files ({type(error).__name__}): check ca_file and client_*") from None
+        raise SpecError(
+            f"cannot load the endpoint's TLS files ({type(error).__name__}): check ca_file and client_*"
+        ) from None
     if not settings.verify_tls:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

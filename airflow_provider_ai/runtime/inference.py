@@ -1,0 +1,160 @@
+"""Partitions opened, claimed and given to the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from airflow_provider_ai.adapters.checkpoints.partition import PartitionCheckpoint, try_open
+from airflow_provider_ai.adapters.checkpoints.plans import PlanStore
+from airflow_provider_ai.core.identity import partition_label, record_key
+from airflow_provider_ai.core.manifest import Manifest
+from airflow_provider_ai.core.report import PlanReference, StopToken
+from airflow_provider_ai.exceptions import StoppedError
+from airflow_provider_ai.patterns.inference_engine import InferenceEngine, RunOpener
+from airflow_provider_ai.patterns.tally import Tally
+from airflow_provider_ai.patterns.work import PartitionRun
+from airflow_provider_ai.runtime.job import BatchJob, OnProgress, open_plans, report_progress, writing_checkpoints
+
+log = logging.getLogger(__name__)
+
+_PROGRESS_SECONDS = 0.5
+_BUSY_POLL_SECONDS = 0.5
+_BUSY_LOG_SECONDS = 30.0
+
+
+def infer(
+    job: BatchJob,
+    plan: PlanReference,
+    manifest: Manifest,
+    indexes: Sequence[int],
+    on_progress: OnProgress | None,
+    stop: StopToken,
+    *,
+    tally: Tally | None = None,
+) -> tuple[Tally, float]:
+    """Infer partitions in one event loop; the tally and the seconds it took."""
+    from airflow_provider_ai.adapters.endpoints.http import HttpEndpoint
+
+    started = time.monotonic()
+    tally = tally or Tally(job.endpoint)
+    store = open_plans(job)
+    openers = _openers(job, plan, manifest, store, indexes, tally)
+    total = sum(manifest.partitions[index].rows for index in indexes)
+    if not openers:
+        return tally, time.monotonic() - started
+
+    async def main() -> None:
+        async with HttpEndpoint(job.endpoint, max_response_bytes=job.limits.max_response_bytes) as endpoint:
+            engine = InferenceEngine(
+                endpoint=endpoint,
+                settings=job.endpoint,
+                request=job.request,
+                limits=job.limits,
+                quarantine_allowance=job.limits.quarantine_allowance(plan.rows),
+                sync_seconds=job.checkpoint.interval_seconds,
+                stop=stop,
+                tally=tally,
+            )
+            await engine.run(openers, on_tick=_ticker(engine, tally, total, on_progress))
+
+    _run_in_loop(main)
+    return tally, time.monotonic() - started
+
+
+def _openers(
+    job: BatchJob, plan: PlanReference, manifest: Manifest, store: PlanStore, indexes: Sequence[int], tally: Tally
+) -> list[RunOpener]:
+    """What opens each partition that is not finished; the finished ones go straight into the tally."""
+    openers: list[RunOpener] = []
+    for index in indexes:
+        sealed = store.files(plan, index).sealed(plan.round)
+        if sealed is None:
+            openers.append(_opener(job, plan, manifest, store, index))
+        else:
+            tally.finished_before(succeeded=sealed.succeeded, quarantined=sealed.quarantined)
+    return openers
+
+
+def _opener(job: BatchJob, plan: PlanReference, manifest: Manifest, store: PlanStore, index: int) -> RunOpener:
+    def open_partition(halted: Callable[[], bool]) -> PartitionRun:
+        from airflow_provider_ai.adapters.datasets import DatasetReader
+
+        part = manifest.partitions[index]
+        checkpoint = _claim(store, plan, index, part.rows, halted)
+        reader = DatasetReader(job.storage, columns=job.columns)
+        return PartitionRun(
+            index=index,
+            rows=part.rows,
+            journal=checkpoint,
+            blocks=reader.blocks(manifest, part, done=checkpoint.done),
+            id_column=manifest.id_column,
+            key_of=record_key,
+            label=partition_label(plan.scope, plan.fingerprint, index),
+        )
+
+    return open_partition
+
+
+def _claim(
+    store: PlanStore, plan: PlanReference, index: int, rows: int, halted: Callable[[], bool]
+) -> PartitionCheckpoint:
+    """The partition's checkpoint; waits while another live runner works on it, for then its answers come for free."""
+    files = store.files(plan, index)
+    holder = f"{socket.gethostname()} pid {os.getpid()}"
+    logged = float("-inf")
+    while True:
+        with writing_checkpoints():
+            checkpoint = try_open(files, rows=rows, round_=plan.round, holder=holder)
+        if checkpoint is not None:
+            return checkpoint
+        if halted():
+            raise StoppedError("stopped while another runner was working on the partition; a retry resumes")
+        if time.monotonic() - logged > _BUSY_LOG_SECONDS:
+            log.info("another runner is working on partition %d of this plan; waiting to take its results", index)
+            logged = time.monotonic()
+        time.sleep(_BUSY_POLL_SECONDS)
+
+
+def _ticker(engine: InferenceEngine, tally: Tally, total: int, on_progress: OnProgress | None) -> Callable[[], None]:
+    last = float("-inf")
+
+    def tick() -> None:
+        nonlocal last
+        now = time.monotonic()
+        if on_progress is None or now - last < _PROGRESS_SECONDS:
+            return
+        last = now
+        rate = tally.rate(now)
+        report_progress(
+            on_progress,
+            phase="infer",
+            done=tally.done,
+            quarantined=tally.quarantined,
+            total=total,
+            records_per_second=rate,
+            eta_seconds=(total - tally.done) / rate if rate > 0 else None,
+            concurrency=engine.concurrency,
+            in_flight=engine.in_flight,
+            prompt_tokens=tally.prompt_tokens,
+            completion_tokens=tally.completion_tokens,
+            cost_usd=tally.cost_usd,
+        )
+
+    return tick
+
+
+def _run_in_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        import uvloop
+    except ImportError:
+        factory = None
+    else:
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

@@ -1,0 +1,106 @@
+"""What a resume would find: read from checkpoints and warehouse, changing neither."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_ai.adapters.checkpoints.partition import peek
+from airflow_provider_ai.adapters.checkpoints.plans import PlanPointer, PlanStore
+from airflow_provider_ai.core.identity import digest, partition_label, scope_name
+from airflow_provider_ai.core.manifest import Manifest
+from airflow_provider_ai.core.report import BatchStatus, PartitionStatus, PlanReference, QuarantineReason
+from airflow_provider_ai.exceptions import SinkError
+from airflow_provider_ai.patterns.batch_inference import merge_reasons
+from airflow_provider_ai.runtime.job import BatchJob, open_plans, open_warehouse
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcomes:
+    succeeded: int
+    quarantined: int
+    reasons: tuple[QuarantineReason, ...]
+
+
+def batch_status(job: BatchJob) -> BatchStatus:
+    """What a resume would find. Changes nothing; safe beside a running batch."""
+    from airflow_provider_ai.adapters.datasets import listing_digest
+
+    store = open_plans(job)
+    pointer = store.pointer(run_key_of(job))
+    manifest = None if pointer is None else store.manifest(pointer.key)
+    if pointer is None or manifest is None:
+        return BatchStatus(plan="none", input_changed=False, partitions=(), quarantine=())
+    plan = _reference(job, store, pointer, manifest)
+    there, warehouse = _publications(job, plan.scope)
+    partitions: list[PartitionStatus] = []
+    reasons: list[QuarantineReason] = []
+    for part in manifest.partitions:
+        found = _outcomes(store, plan, part.index, part.rows)
+        label = partition_label(plan.scope, plan.fingerprint, part.index)
+        partitions.append(
+            PartitionStatus(
+                index=part.index,
+                label=label,
+                rows=part.rows,
+                succeeded=found.succeeded,
+                quarantined=found.quarantined,
+                published=label in there and there[label] == found.succeeded,
+            )
+        )
+        reasons += found.reasons
+    return BatchStatus(
+        plan="complete" if pointer.complete else "unfinished",
+        input_changed=listing_digest(job.input, job.storage) != pointer.listing,
+        partitions=tuple(partitions),
+        quarantine=tuple(merge_reasons(reasons)),
+        warehouse=warehouse,
+    )
+
+
+def run_key_of(job: BatchJob) -> str:
+    """The name under which the command line remembers the plan of an input: a second call finds the first one's."""
+    source = job.input
+    return digest(
+        "cli",
+        source.uri,
+        source.id_column,
+        source.format,
+        source.rows_per_partition,
+        source.max_partitions,
+        job.columns,
+    )
+
+
+def _reference(job: BatchJob, store: PlanStore, pointer: PlanPointer, manifest: Manifest) -> PlanReference:
+    current = store.current_pass(pointer.key)
+    return PlanReference(
+        run=run_key_of(job),
+        directory=store.directory(pointer.key),
+        fingerprint=pointer.fingerprint,
+        epoch=current.epoch,
+        round=current.round,
+        scope=scope_name(job.input.uri, job.input.id_column),
+        partitions=len(manifest.partitions),
+        rows=manifest.rows,
+    )
+
+
+def _outcomes(store: PlanStore, plan: PlanReference, index: int, rows: int) -> _Outcomes:
+    files = store.files(plan, index)
+    sealed = files.sealed(plan.round)
+    if sealed is not None:
+        return _Outcomes(sealed.succeeded, sealed.quarantined, sealed.reasons)
+    found = peek(files, rows=rows, round_=plan.round)
+    return _Outcomes(len(found.succeeded), len(found.given_up), found.reasons)
+
+
+def _publications(job: BatchJob, scope: str) -> tuple[dict[str, int], str | None]:
+    """Rows that stand in the table by partition, or why that could not be read."""
+    try:
+        sink = open_warehouse(job)
+        try:
+            return {name: found.rows_present for name, found in sink.publications(scope).items()}, None
+        finally:
+            sink.close()
+    except SinkError as error:
+        return {}, str(error)
