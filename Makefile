@@ -12,7 +12,8 @@ unexport PYTHONDONTWRITEBYTECODE
 
 # MLServer's wheels end at 3.12, so the newest interpreter is not the best one.
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
-UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(CURDIR)/.uv/bin/uv)
+OWN_UV := $(CURDIR)/.uv/bin/uv
+UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(OWN_UV))
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
@@ -31,7 +32,7 @@ help: ## Show this list
 .PHONY: install
 install: $(MAIN_STAMP) $(PROJECT_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
 
-.uv/bin/uv:
+$(OWN_UV):
 	$(PYTHON) -m venv .uv
 	.uv/bin/python -m pip install --quiet --require-hashes -r requirements/bootstrap.lock
 
@@ -43,7 +44,7 @@ define sync
 	$(UV) pip sync --quiet --python $(1)/bin/python --require-hashes --compile-bytecode $(2)
 endef
 
-$(MAIN_STAMP): | $(filter %/.uv/bin/uv,$(UV))
+$(MAIN_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venv,requirements/dev.lock)
 	@touch $@
 
@@ -51,11 +52,11 @@ $(PROJECT_STAMP): $(MAIN_STAMP)
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.stamp-project-* && touch $@
 
-$(MLSERVER_STAMP): | $(filter %/.uv/bin/uv,$(UV))
+$(MLSERVER_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/mlserver,requirements/mlserver.lock)
 	@touch $@
 
-$(MINISTACK_STAMP): | $(filter %/.uv/bin/uv,$(UV))
+$(MINISTACK_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/ministack,requirements/ministack.lock)
 	@touch $@
 
@@ -88,7 +89,7 @@ bench: install ## The figures of the README's performance table
 	$(BIN)/python -m benchmarks
 
 .PHONY: lock
-lock: | $(filter %/.uv/bin/uv,$(UV)) ## Regenerate the lock files (UPGRADE=--upgrade for newer versions)
+lock: | $(filter $(OWN_UV),$(UV)) ## Regenerate the lock files (UPGRADE=--upgrade for newer versions)
 	scripts/lock "$(UV)" $(UPGRADE)
 
 .PHONY: clean
