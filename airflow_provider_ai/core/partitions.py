@@ -10,6 +10,7 @@ group but not part of one; only a row group (or a file that has none) of more th
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 
 from airflow_provider_ai.core.manifest import FileSlice, Partition, SourceFile
 
@@ -23,7 +24,9 @@ def plan_partitions(
     may have fewer) and at most 1.75 times as many. With the cap, the same holds of the larger target that meets it.
     """
     if rows_per_partition < 1 or max_partitions < 1:
-        raise ValueError(f"rows_per_partition and max_partitions must be ≥ 1, got {rows_per_partition}, {max_partitions}")
+        raise ValueError(
+            f"rows_per_partition and max_partitions must be ≥ 1, got {rows_per_partition}, {max_partitions}"
+        )
     target = max(rows_per_partition, -(-sum(file.rows for file in files) // max_partitions))
     while True:
         packed = _pack(files, target)
@@ -53,7 +56,11 @@ def _pack(files: Sequence[SourceFile], target: int) -> list[list[FileSlice]]:
 
 def _without_small_tail(packed: list[list[FileSlice]], target: int) -> list[list[FileSlice]]:
     """A last partition of a few rows is not worth a task: it joins its neighbour while that stays within bounds."""
-    if len(packed) > 1 and 4 * _rows(packed[-1]) <= target and 4 * (_rows(packed[-2]) + _rows(packed[-1])) <= 7 * target:
+    if (
+        len(packed) > 1
+        and 4 * _rows(packed[-1]) <= target
+        and 4 * (_rows(packed[-2]) + _rows(packed[-1])) <= 7 * target
+    ):
         return [*packed[:-2], packed[-2] + packed[-1]]
     return packed
 
@@ -69,7 +76,7 @@ def _pieces(files: Sequence[SourceFile], target: int) -> Iterator[FileSlice]:
         for group in file.row_groups or (file.rows,):
             count = max(1, round(group / target)) if 2 * group > 3 * target else 1
             edges = [start + group * cut // count for cut in range(count + 1)]
-            yield from (FileSlice(file=number, start=a, end=b) for a, b in zip(edges, edges[1:], strict=False) if b > a)
+            yield from (FileSlice(file=number, start=a, end=b) for a, b in pairwise(edges) if b > a)
             start += group
 
 
