@@ -57,7 +57,7 @@ class JsonRequest:
             "protocol": self.protocol,
             "path": self.path,
             "columns": None if self.columns is None else list(self.columns),
-            "output_schema": self._schema.as_json() if self._schema else None,
+            "output_schema": self._schema.identity() if self._schema else None,
         }
 
     def encode(self, model: str, ids: Sequence[Any], records: Sequence[Mapping[str, Any]]) -> EncodedRequest:

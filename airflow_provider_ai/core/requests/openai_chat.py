@@ -91,7 +91,7 @@ class OpenAIChatRequest:
             "path": self.path,
             "prompt": self.prompt,
             "system": self.system,
-            "output_schema": self._schema.as_json() if self._schema else None,
+            "output_schema": self._schema.identity() if self._schema else None,
             "strict": self.strict,
             "parameters": values.normalized(self.parameters),
             "output_column": self.output_column,

@@ -60,6 +60,10 @@ class OutputSchema:
             return (*self.model.model_fields, *self.model.model_computed_fields)
         return tuple(self.as_json().get("properties", {}))
 
+    def identity(self) -> dict[str, Any]:
+        """What decides the output. A model's validators are code and no part of it: recompute after changing them."""
+        return {"json_schema": self.as_json(), "fields": None if self.model is None else list(self.columns())}
+
     def accept(self, value: dict[str, Any]) -> dict[str, Any] | str:
         """The validated output columns, or the reason why there are none."""
         try:
@@ -71,14 +75,14 @@ class OutputSchema:
 
 
 def _dumped(model: Any, value: dict[str, Any]) -> dict[str, Any] | str:
-    output = orjson.loads(model.model_validate(value).model_dump_json())
+    output = orjson.loads(model.model_validate(value).model_dump_json(warnings=False))  # they would quote values
     return output if type(output) is dict else reasons.SCHEMA_MISMATCH
 
 
 def _model_text(model: Any) -> bytes:
     try:
         return orjson.dumps(model.model_json_schema())
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__} while making its JSON schema"
         raise SpecError(f"output_schema {model.__name__} cannot be used: {reason}") from error
 

@@ -55,10 +55,7 @@ def _environment() -> _PromptEnvironment:
 
 @lru_cache(maxsize=256)
 def _parsed(source: str) -> nodes.Template:
-    try:
-        return _environment().parse(source)
-    except TemplateSyntaxError as error:
-        raise SpecError(f"prompt must be a valid Jinja2 template, got line {error.lineno}: {error.message}") from None
+    return _environment().parse(source)
 
 
 @lru_cache(maxsize=256)
@@ -71,14 +68,14 @@ def _compiled(source: str) -> Template:
 
 def check(name: str, source: object) -> None:
     """SpecError unless ``source`` is a template that uses nothing but ``record``."""
-    if not isinstance(source, str) or not source.strip():
-        raise SpecError(f"{name} must be a text, got {'an empty one' if isinstance(source, str) else source!r}")
-    tree = _parsed(source)
+    require(isinstance(source, str) and bool(source.strip()), f"{name} must be a text", source)
+    text = str(source)
+    _compiled(text)
+    tree = _parsed(text)
     unknown = sorted(meta.find_undeclared_variables(tree) - {_RECORD} - _environment().globals.keys())
     require(not unknown, f"{name} may use the variable 'record' only", unknown)
     foreign = next(iter(meta.find_referenced_templates(tree)), "")
     require(foreign == "", f"{name} must not include or import other templates", foreign)
-    _compiled(source)
 
 
 def uses_record(source: str) -> bool:

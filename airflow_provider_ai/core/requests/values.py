@@ -142,4 +142,15 @@ def _children(value: Any) -> Any:
 
 
 def _holds_nul(columns: Mapping[str, Any]) -> bool:
-    return b"\\u0000" in orjson.dumps(columns)
+    pending: list[Any] = [columns]
+    while pending:
+        value = pending.pop()
+        if type(value) is str:
+            if "\0" in value:
+                return True
+        elif type(value) is dict:
+            pending += value
+            pending += value.values()
+        elif type(value) is list:
+            pending += value
+    return False
