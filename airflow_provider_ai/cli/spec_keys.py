@@ -1,0 +1,174 @@
+"""Which keys a batch spec may hold, and of what type. Derived from the settings classes, so the two cannot drift apart.
+
+A key that is not known is always an error: a limit that is misspelled would otherwise not limit anything. Messages
+name the table, the key and the type that came, never the value: some values are secrets.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from airflow_provider_ai.core.config import (
+    CheckpointSettings,
+    EndpointSettings,
+    InputSettings,
+    Limits,
+    SinkSettings,
+    StorageOptions,
+)
+from airflow_provider_ai.core.requests import (
+    JsonRequest,
+    OpenAIChatRequest,
+    OpenAIEmbeddingsRequest,
+    OpenInferenceRequest,
+)
+from airflow_provider_ai.exceptions import SpecError
+
+Table = dict[str, Any]
+RequestClass = type[JsonRequest | OpenInferenceRequest | OpenAIChatRequest | OpenAIEmbeddingsRequest]
+
+SETTINGS_OF_TABLE: dict[str, type] = {
+    "input": InputSettings,
+    "endpoint": EndpointSettings,
+    "limits": Limits,
+    "checkpoint": CheckpointSettings,
+    "sink": SinkSettings,
+    "storage": StorageOptions,
+}
+REQUIRED_TABLES = ("input", "endpoint", "checkpoint", "sink")
+CREDENTIALS = ("access_key", "secret_key", "session_token")
+REQUEST_CLASSES: dict[str, RequestClass] = {
+    request.protocol: request
+    for request in (JsonRequest, OpenInferenceRequest, OpenAIChatRequest, OpenAIEmbeddingsRequest)
+}
+_SET_ELSEWHERE = ("columns", "records_per_request", "path")  # in [input], [limits] and the endpoint's own path
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a key takes: its name for people, and whether a TOML value is one."""
+
+    name: str
+    holds: Callable[[Any], bool]
+
+
+def _texts(values: Any) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def _no_bool(kinds: type | UnionType) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, kinds) and not isinstance(value, bool)
+
+
+_TEXT = _Kind("a string", lambda value: isinstance(value, str))
+_NAMES = _Kind("a list of strings", lambda value: isinstance(value, list) and _texts(value))
+_WHOLE = _Kind("an integer", _no_bool(int))
+_TABLE_OR_PATH = _Kind("a table or the path of a JSON file", lambda value: isinstance(value, dict | str))
+_KIND_OF_HINT: dict[Any, _Kind] = {
+    str: _TEXT,
+    int: _WHOLE,
+    float: _Kind("a number", _no_bool(int | float)),
+    bool: _Kind("true or false", lambda value: isinstance(value, bool)),
+    tuple[str, ...]: _NAMES,
+    Sequence[str]: _NAMES,
+    Mapping[str, str]: _Kind("a table of strings", lambda value: isinstance(value, dict) and _texts(value.values())),
+    Mapping[str, Any]: _Kind("a table", lambda value: isinstance(value, dict)),
+    Any: _TABLE_OR_PATH,
+}
+
+
+def _kind_of(hint: Any) -> _Kind:
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(option for option in get_args(hint) if option is not type(None))
+    return _TEXT if get_origin(hint) is Literal else _KIND_OF_HINT[hint]
+
+
+def _kinds_of(settings: type) -> dict[str, _Kind]:
+    hints = get_type_hints(settings)
+    return {field.name: _kind_of(hints[field.name]) for field in fields(settings) if field.init}
+
+
+def request_keys(request: RequestClass) -> set[str]:
+    """The keys of ``[endpoint]`` that this class of request takes."""
+    return _kinds_of(request).keys() - set(_SET_ELSEWHERE)
+
+
+def _known_keys() -> dict[str, dict[str, _Kind]]:
+    known = {table: _kinds_of(settings) for table, settings in SETTINGS_OF_TABLE.items()}
+    for request in REQUEST_CLASSES.values():
+        kinds = _kinds_of(request)
+        known["endpoint"] |= {name: kinds[name] for name in request_keys(request)}
+    known["endpoint"]["api_key_env"] = _TEXT
+    del known["endpoint"]["api_key"]
+    known["limits"]["records_per_request"] = _WHOLE
+    for name in CREDENTIALS:
+        del known["storage"][name]
+    return known
+
+
+KNOWN_KEYS = _known_keys()
+
+
+def check_keys(document: Mapping[str, Any]) -> dict[str, Table]:
+    """The tables of a spec by name, absent optional ones empty; SpecError for the first thing that is wrong."""
+    for name, table in document.items():
+        if name not in KNOWN_KEYS:
+            raise SpecError(_unknown_table(name, table))
+        if not isinstance(table, dict):
+            raise SpecError(f"[{name}] must be a table, got {_type_name(table)}")
+        for key, value in table.items():
+            _check_key(name, key, value)
+    tables = {name: document.get(name, {}) for name in KNOWN_KEYS}
+    for name in REQUIRED_TABLES:
+        for key in _required_keys(SETTINGS_OF_TABLE[name]):
+            require_key(tables, name, key)
+    return tables
+
+
+def require_key(tables: Mapping[str, Table], table: str, key: str, why: str = "") -> None:
+    """SpecError unless ``key`` is in ``[table]``."""
+    if key not in tables[table]:
+        raise SpecError(f"missing key {key!r} in [{table}]{why}")
+
+
+def _required_keys(settings: type) -> list[str]:
+    return [field.name for field in fields(settings) if field.default is MISSING and field.default_factory is MISSING]
+
+
+def _check_key(table: str, key: str, value: object) -> None:
+    kind = KNOWN_KEYS[table].get(key)
+    if kind is None:
+        raise SpecError(_unknown_key(table, key))
+    if not kind.holds(value):
+        raise SpecError(f"{key!r} in [{table}] must be {kind.name}, got {_type_name(value)}")
+
+
+def _unknown_key(table: str, key: str) -> str:
+    if table == "storage" and key in CREDENTIALS:
+        return f"{key!r} must not be in [storage]: credentials come from the environment (AWS_ACCESS_KEY_ID, …)"
+    home = next((name for name, known in KNOWN_KEYS.items() if key in known), None)
+    if home is not None:
+        return f"unknown key {key!r} in [{table}]; did you mean {key!r} in [{home}]?"
+    return f"unknown key {key!r} in [{table}]; did you mean {_nearest(key, KNOWN_KEYS[table])!r}?"
+
+
+def _unknown_table(name: str, value: object) -> str:
+    if isinstance(value, dict):
+        return f"unknown table [{name}]; did you mean [{_nearest(name, KNOWN_KEYS)}]?"
+    homes = {key: table for table, known in KNOWN_KEYS.items() for key in known}
+    nearest = _nearest(name, homes)
+    return f"unknown key {name!r} outside of the tables; did you mean {nearest!r} in [{homes[nearest]}]?"
+
+
+def _nearest(word: str, known: Mapping[str, object]) -> str:
+    return difflib.get_close_matches(word, list(known), n=1, cutoff=0.0)[0]
+
+
+def _type_name(value: object) -> str:
+    names = {bool: "a boolean", int: "an integer", float: "a float", str: "a string"}
+    containers = {list: "a list of something else", dict: "a table"}
+    return (names | containers).get(type(value), "a date or time")
