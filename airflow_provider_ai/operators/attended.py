@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, Protocol, TypeVar
 
 from airflow_provider_ai.core.report import Progress, StopToken
@@ -114,13 +114,13 @@ def attend(
     """
     outcome: Future[T] = Future()
     worker = threading.Thread(target=_settle, args=(outcome, call, reporter), name="ai-batch", daemon=True)
-    worker.start()
     try:
+        worker.start()
         _wait(worker, stop, reporter, stop_wait_seconds)
     except BaseException:
         # An execution timeout (a BaseException raised by a signal handler) or an interrupt: flush, then leave.
         stop.stop("the task was interrupted")
-        worker.join(stop_wait_seconds)
+        wait([outcome], stop_wait_seconds)
         raise
     if not outcome.done():
         raise StoppedError(f"{stop.reason}; it did not finish flushing within {stop_wait_seconds:g} s; a retry resumes")

@@ -28,6 +28,7 @@ from airflow_provider_ai.core.requests import (
 from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.operators.attended import OnProgress
 from airflow_provider_ai.operators.batch_operator import BatchOperator
+from airflow_provider_ai.operators.labels import partition_labels
 from airflow_provider_ai.operators.settings import (
     RUN_DATE,
     VERB_TEMPLATE,
@@ -88,7 +89,8 @@ class AIPlanPartitionsOperator(BatchOperator):
 
     def run_phase(self, context: Context) -> list[dict[str, Any]]:
         """The references to map over."""
-        from airflow_provider_ai.runtime.batch_inference import partition_labels, plan_batch
+        from airflow_provider_ai.runtime.batch_inference import plan_batch
+        from airflow_provider_ai.runtime.job import load_manifest, open_plans
 
         verb, job = self._verb(), self.job()
         ti = context["ti"]
@@ -96,7 +98,7 @@ class AIPlanPartitionsOperator(BatchOperator):
 
         def call(note: OnProgress) -> tuple[PlanReference, Sequence[str]]:
             plan = plan_batch(job, verb=verb, run_key=run_key, on_progress=note)
-            return plan, partition_labels(job, plan)
+            return plan, partition_labels(load_manifest(open_plans(job), plan))
 
         # Planning writes nothing until it is complete: there is nothing to flush.
         plan, labels = self.attend(context, call, stop_wait_seconds=0)
