@@ -39,8 +39,8 @@ def _ai_endpoint() -> dict[str, Any]:
         "conn-fields": {
             "protocol": _field(
                 "Protocol",
-                "What the endpoint speaks: Open Inference Protocol V2 (Triton, MLServer, KServe), OpenAI-compatible chat "
-                "or embeddings, or plain JSON.",
+                "What the endpoint speaks: Open Inference Protocol V2 (Triton, MLServer, KServe), OpenAI-compatible "
+                "chat or embeddings, or plain JSON.",
                 type=["string"],
                 enum=["open-inference", "openai-chat", "openai-embeddings", "json"],
                 default="open-inference",
@@ -50,8 +50,8 @@ def _ai_endpoint() -> dict[str, Any]:
             "headers": _field("Headers", "Further request headers, e.g. a tenant.", type=["object", "null"]),
             "verify_tls": _field("Verify TLS", "Check the server's certificate.", type=["boolean"], default=True),
             "ca_file": _field("CA file", "PEM bundle on the workers to trust instead of the system's.", type=TEXT),
-            "client_cert_file": _field("Client certificate file", "PEM file on the workers, for mutual TLS.", type=TEXT),
-            "client_key_file": _field("Client key file", "PEM file on the workers, for mutual TLS.", type=TEXT),
+            "client_cert_file": _field("Client certificate file", "PEM file, for mutual TLS.", type=TEXT),
+            "client_key_file": _field("Client key file", "PEM file, for mutual TLS.", type=TEXT),
             "price_per_million_input_tokens": _price("Price per 1M input tokens"),
             "price_per_million_output_tokens": _price("Price per 1M output tokens"),
             "price_per_call": _price("Price per call"),

@@ -33,6 +33,7 @@ from airflow_provider_ai.operators.settings import (
     RUN_DATE,
     VERB_TEMPLATE,
     WarehouseSink,
+    date_param,
     shared_limits,
     verb_param,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "OpenInferenceRequest",
     "WarehouseSink",
     "batch_inference",
+    "date_param",
     "verb_param",
 ]
 

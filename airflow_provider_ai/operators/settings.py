@@ -10,13 +10,13 @@ from airflow.providers.common.compat.sdk import Param
 
 from airflow_provider_ai.core.config import VERBS, Limits, require
 
-VERB_PARAM = "ai_verb"
 VERB_TEMPLATE = "{{ params.get('ai_verb', 'resume') }}"
 
-# The day a run is about, also where Airflow has no `ds`: a manual run without a logical date, a partitioned run.
+# The day a run is about, also where Airflow has no `ds`: the DAG param `date`, the key of a partitioned run, the
+# logical date, or for a manual run without one the day it was triggered.
 RUN_DATE = (
-    "{{ partition_key | default('', true) or "
-    "(logical_date | default(none) or dag_run.run_after).strftime('%Y-%m-%d') }}"
+    "{{ params.get('date') or (partition_key | default(none)) or "
+    "((logical_date | default(none)) or dag_run.run_after).strftime('%Y-%m-%d') }}"
 )
 
 # Airflow's supervisor sends SIGKILL 5 s after SIGTERM when a running task is cleared or marked. The flush must be over.
@@ -60,6 +60,17 @@ def verb_param(default: str = "resume") -> Param:
             "resume: call only what has no answer yet. retry_failed: also call the quarantined records again. "
             "recompute: plan anew and call everything again."
         ),
+    )
+
+
+def date_param() -> Param:
+    """The DAG param that names another day than the run's own: ``DAG(…, params={"date": date_param()})``."""
+    return Param(
+        None,
+        type=["null", "string"],
+        format="date",
+        title="Day",
+        description="The day to process. Left empty: the logical date of the run.",
     )
 
 
