@@ -76,7 +76,7 @@ with DAG(
     },
     tags=["ai", "batch"],
     doc_md=__doc__,
-):
+) as dag:
     ready = AIEndpointReadySensor(
         task_id="model_is_ready",
         endpoint_conn_id="risk_model",

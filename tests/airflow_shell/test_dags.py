@@ -28,8 +28,8 @@ def load(path: Path) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def nightly() -> DAG:
-    module = load(REPOSITORY / "dags" / "batch_inference.py")
-    return next(value for value in vars(module).values() if isinstance(value, DAG))
+    dag: DAG = load(REPOSITORY / "dags" / "batch_inference.py").dag
+    return dag
 
 
 def test_every_dag_file_holds_a_dag_that_can_be_stored() -> None:
