@@ -189,8 +189,8 @@ class InferenceEngine:
         records = call.records
         try:
             call.encoded = self._request.encode(self._model, [r.id for r in records], [r.data for r in records])
-        except UnrenderableRecordError:
-            self._reject(call, "unrenderable", None, now)
+        except UnrenderableRecordError as error:
+            self._reject(call, f"unrenderable:{error}", None, now)
             return False
         return True
 

@@ -177,14 +177,13 @@ def reconcile_batch(job: BatchJob, plan: PlanReference) -> BatchReport:
 def run_batch(
     job: BatchJob, *, verb: Verb = "resume", on_progress: OnProgress | None = None, stop: StopToken | None = None
 ) -> BatchReport:
-    """Plan, infer, publish and reconcile in this process. An AIProviderError that ends it carries ``report``."""
+    """Plan, infer, publish and reconcile in this process. An AIProviderError that ends it after planning carries ``report``."""
     started = time.monotonic()
     stop = stop or StopToken()
     tally = Tally(job.endpoint)
-    rows = published = 0
+    plan = plan_batch(job, verb=verb, run_key=run_key_of(job), on_progress=on_progress)
+    rows, published = plan.rows, 0
     try:
-        plan = plan_batch(job, verb=verb, run_key=run_key_of(job), on_progress=on_progress)
-        rows = plan.rows
         manifest = load_manifest(open_plans(job), plan)
         infer(job, plan, manifest, range(plan.partitions), on_progress, stop, tally=tally)
         published = publish_batch(job, plan, run_id=_run_id(), on_progress=on_progress, stop=stop).published
