@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 MAX_RETRY_AFTER_SECONDS = 3600.0
@@ -28,7 +29,12 @@ def retry_after_seconds(header: str | None, *, now: float) -> float | None:
         seconds = float(text[:9])
     else:
         try:
-            seconds = parsedate_to_datetime(text).timestamp() - now
+            seconds = _in_utc(parsedate_to_datetime(text)).timestamp() - now
         except (TypeError, ValueError, OverflowError):
             return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER_SECONDS)
+
+
+def _in_utc(date: datetime) -> datetime:
+    """HTTP dates are in UTC, also where the (obsolete) form does not say so."""
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date
