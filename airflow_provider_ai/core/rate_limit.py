@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+_CLOCK_SECONDS = 1e-6  # a shorter wait could be lost in the rounding of a clock and asked for forever
+
 
 class TokenBucket:
     """Refills at ``per_minute / 60`` a second and holds at most one second's worth (at least one).
@@ -21,8 +23,8 @@ class TokenBucket:
     def wait(self, amount: float, *, now: float) -> float:
         """Seconds until ``amount`` may be spent; 0 when it may be spent now. Spends nothing."""
         self._refill(now)
-        missing = min(amount, self._capacity) - self._level
-        return missing / self._rate if missing > 1e-9 else 0.0
+        seconds = (min(amount, self._capacity) - self._level) / self._rate
+        return seconds if seconds > _CLOCK_SECONDS else 0.0
 
     def spend(self, amount: float, *, now: float) -> None:
         """Take ``amount`` out; negative amounts give back what an estimate took too much."""
