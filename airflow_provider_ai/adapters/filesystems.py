@@ -61,7 +61,7 @@ def _file_uri_path(uri: str) -> str:
 
 
 def _s3(rest: str, options: StorageOptions) -> tuple[FileSystem, str]:
-    path = rest.strip("/")
+    path = rest.rstrip("/")
     bucket = path.partition("/")[0]
     if not bucket:
         raise SpecError("an s3:// URI must name a bucket: s3://bucket/key")

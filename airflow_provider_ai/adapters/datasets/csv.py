@@ -41,6 +41,7 @@ BLOCK_BYTES = 4 << 20
 NULLS = ("", "NA", "N/A", "n/a", "NULL", "null", "NaN", "nan", "None", "#N/A")
 BOOLEANS = ("true", "false")
 NOT_A_NUMBER = r"[^0-9eE.+-]|^[+-]?0[0-9]"
+MANY_DIGITS = r"^[+-]?[0-9]{16,}$"
 EXACT_IN_FLOAT = 1 << 53
 NOT_CSV = (
     "not readable as CSV: no header line, not UTF-8, damaged, or a row is longer than "
@@ -110,14 +111,14 @@ def convert(values: pa.Array, kind: str) -> pa.Array:
     if kind == "null":
         return pa.nulls(len(values))
     if kind == "bool":
-        return pc.equal(pc.ascii_lower(known), "true")
+        return pc.ascii_lower(known).cast(pa.bool_())
     return known.cast(kind)
 
 
 def _known(values: pa.Array) -> pa.Array:
     """Text without surrounding blanks, and null where it is a spelling of null."""
     trimmed = pc.ascii_trim_whitespace(values)
-    return pc.if_else(pc.is_in(trimmed, value_set=_words(NULLS)), pa.scalar(None, pa.string()), trimmed)
+    return pc.if_else(pc.is_in(trimmed, value_set=_words(NULLS)), pa.nulls(len(trimmed), pa.string()), trimmed)
 
 
 @cache
@@ -139,12 +140,18 @@ def _kind(values: pa.Array, *, canonical: bool) -> Kind:
 
 
 def _number_kind(text: pa.Array) -> Kind:
+    if _cast(text, pa.int64()) is not None:
+        return "int53" if _exact_in_float(text) else "int64"
+    numbers = _cast(text, pa.float64())
+    if numbers is None or not pc.all(pc.is_finite(numbers)).as_py():
+        return "string"
+    return "double" if _exact_in_float(text.filter(pc.match_substring_regex(text, MANY_DIGITS))) else "string"
+
+
+def _exact_in_float(text: pa.Array) -> bool:
+    """Whether all these whole numbers are at most 2^53 in size."""
     whole = _cast(text, pa.int64())
-    if whole is not None:
-        low, high = pc.min_max(whole).as_py().values()
-        return "int53" if low >= -EXACT_IN_FLOAT and high <= EXACT_IN_FLOAT else "int64"
-    parts = _cast(text, pa.float64())
-    return "double" if parts is not None and pc.all(pc.is_finite(parts)).as_py() else "string"
+    return whole is not None and (pc.max(pc.abs(whole)).as_py() or 0) <= EXACT_IN_FLOAT
 
 
 def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
@@ -206,11 +213,12 @@ class _LineEnded(io.RawIOBase):
 
     def read(self, size: int = -1) -> bytes:
         data = bytes(self._stream.read(size))
-        if data or self._last == b"\n":
-            self._last = data[-1:] or self._last
-            return data
-        self._last = b"\n"
-        return b"\n"
+        while 0 < len(data) < size and (more := self._stream.read(size - len(data))):
+            data += more
+        if len(data) < size and (data[-1:] or self._last) != b"\n":
+            data += b"\n"
+        self._last = data[-1:] or self._last
+        return data
 
 
 class _RaggedRow:

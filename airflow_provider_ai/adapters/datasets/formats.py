@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -163,9 +164,9 @@ def steps(rows: int, size_bytes: int, bounds: BlockBounds) -> Iterator[tuple[int
 
 
 def blocks_of(numbers: Sequence[int], columns: Mapping[str, Sequence[Any]]) -> RowBlock:
-    """A block from its columns. Column by column is the cheap way: 0.1 µs a field."""
-    names = tuple(columns)
-    return RowBlock(numbers, [dict(zip(names, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    """A block from its columns. Made in C, column by column: 0.1 µs a field."""
+    rows = zip(*columns.values(), strict=True)
+    return RowBlock(numbers, list(map(dict, map(zip, repeat(tuple(columns)), rows))))
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from airflow_provider_ai.adapters.datasets.formats import (
     Window,
     int64_array,
     row_range,
+    steps,
     text_array,
     unreadable,
 )
@@ -97,8 +98,9 @@ class JsonLinesFormat:
         """Count lines from the top; parse only pending ones."""
         for lines in _lines(file):
             pending = window.pending(lines.first, lines.first + len(lines.texts))
-            for at in range(0, len(pending), bounds.rows):
-                rows = pending[at : at + bounds.rows]
+            size = sum(map(len, lines.texts)) * len(pending) // max(len(lines.texts), 1)
+            for a, b in steps(len(pending), size, bounds):
+                rows = pending[a:b]
                 wanted = (rows - lines.first).tolist()
                 objects = [_parsed(file, lines.numbers[i], lines.texts[i]) for i in wanted]
                 records = [{name: item.get(name) for name in columns} for item in objects]

@@ -197,6 +197,8 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[ListedFile]:
 
 
 def _entry(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> Iterator[ListedFile]:
+    if any("\ud800" <= letter <= "\udfff" for letter in entry.name):
+        raise UnreadableFileError(f"{entry.path!a}: the name is not UTF-8; rename it")
     try:
         status = entry.stat()
     except OSError as error:

@@ -33,6 +33,8 @@ from airflow_provider_ai.exceptions import (
 REMOTE_THREADS = 8
 EXAMPLES = 3
 HIVE_KIND = "string"
+ROWS_COUNT = "rows count from 0"
+REPAIR = "A retry cannot help: repair the data or choose another id column"
 Progress = Callable[[int, int], None]
 
 
@@ -92,8 +94,8 @@ def verify_unchanged(manifest: Manifest, settings: InputSettings, options: Stora
         *(f"modified {path}" for path in sorted(now.keys() & planned.keys()) if now[path] != planned[path]),
     ]
     raise InputChangedError(
-        f"the input changed after it was planned; files that differ: {len(changes)} ({_some(changes)}). A retry cannot "
-        "help: put the files back, or run with verb recompute to plan again"
+        f"the input changed after it was planned; files that differ: {len(changes)} ({_some(changes, len(changes))}). "
+        "A retry cannot help: put the files back, or run with verb recompute to plan again"
     )
 
 
@@ -153,8 +155,8 @@ def _require_rows_with_ids(scans: Sequence[_Scan], settings: InputSettings) -> N
     if without:
         places = [f"{scan.file.path} row {row}" for scan in scans for row in scan.missing_rows]
         raise NullIdError(
-            f"rows without a value in the id column {settings.id_column!r}: {without} ({_some(places)}; rows count "
-            "from 0). A retry cannot help: repair the data or choose another id column"
+            f"rows without a value in the id column {settings.id_column!r}: {without} "
+            f"({_some(places, without)}; {ROWS_COUNT}). {REPAIR}"
         )
 
 
@@ -188,8 +190,8 @@ def _require_unique_ids(scans: Sequence[_Scan], source: FileFormat, id_column: s
     if found.repeats or not hashes.complete:
         rows = found.repeats if hashes.complete else hashes.repeats
         raise DuplicateIdError(
-            f"rows that repeat the id ({id_column!r}) of an earlier row: {rows} ({_some(found.examples)}; rows count "
-            "from 0). A retry cannot help: repair the data or choose another id column"
+            f"rows that repeat the id ({id_column!r}) of an earlier row: {rows} "
+            f"({_some(found.examples, rows)}; {ROWS_COUNT}). {REPAIR}"
         )
 
 
@@ -207,5 +209,5 @@ def _source_files(listing: Listing, scans: Sequence[_Scan]) -> tuple[SourceFile,
     )
 
 
-def _some(items: Sequence[str]) -> str:
-    return ", ".join(items[:EXAMPLES]) + (", …" if len(items) > EXAMPLES else "")
+def _some(items: Sequence[str], total: int) -> str:
+    return ", ".join(items[:EXAMPLES]) + (", …" if total > EXAMPLES else "")
