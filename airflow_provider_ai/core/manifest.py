@@ -101,10 +101,13 @@ class Manifest:
         body = json.loads(data)
         if not isinstance(body, dict) or body.pop("manifest_version", None) != MANIFEST_VERSION:
             raise ValueError(f"not a manifest of version {MANIFEST_VERSION}")
-        files = tuple(_source_file(item) for item in body.pop("files"))
-        partitions = tuple(_partition(item) for item in body.pop("partitions"))
-        schema = tuple((name, kind) for name, kind in body.pop("schema"))
-        return cls(files=files, partitions=partitions, schema=schema, **body)
+        try:
+            files = tuple(_source_file(item) for item in body.pop("files"))
+            partitions = tuple(_partition(item) for item in body.pop("partitions"))
+            schema = tuple((name, kind) for name, kind in body.pop("schema"))
+            return cls(files=files, partitions=partitions, schema=schema, **body)
+        except (KeyError, TypeError) as error:
+            raise ValueError("a damaged manifest: fields are missing or unknown") from error
 
 
 def _source_file(item: Mapping[str, Any]) -> SourceFile:
