@@ -45,10 +45,12 @@ class CircuitBreaker:
             return 0.0
         return max(0.0, self._probe_at - now) if self.state is BreakerState.OPEN else None
 
-    def sent(self) -> None:
-        """A call goes out. In the open state this is the probe."""
-        if self.state is BreakerState.OPEN:
+    def sent(self) -> bool:
+        """A call goes out. Whether it is the probe: in the open state it is."""
+        probe = self.state is BreakerState.OPEN
+        if probe:
             self.state = BreakerState.HALF_OPEN
+        return probe
 
     def alive(self) -> None:
         """The endpoint gave an answer that is not a sign of an outage."""
@@ -57,13 +59,16 @@ class CircuitBreaker:
         self._opened_at = None
         self._pause = _FIRST_PAUSE_SECONDS
 
-    def failed(self, now: float, *, first_try: bool, unreachable: bool, random: float) -> bool:
+    def failed(self, now: float, *, first_try: bool, unreachable: bool, probe: bool, random: float) -> bool:
         """A call failed in a way that may mean an outage. Whether that counts against its records.
 
         :param first_try: none of the records had failed before
         :param unreachable: no connection could be made
+        :param probe: what :meth:`sent` said of it
         """
         self._unreachable = unreachable
+        if self.state is BreakerState.HALF_OPEN and not probe:
+            return False
         if self.state is BreakerState.CLOSED:
             self._evidence += first_try or unreachable
             if self._evidence < _EVIDENCE or self._believed(now):

@@ -207,7 +207,7 @@ class InferenceEngine:
         return max(wait, 0.0)
 
     def _send(self, call: Call, now: float) -> None:
-        self._breaker.sent()
+        call.probe = self._breaker.sent()
         if self._requests_bucket:
             self._requests_bucket.spend(1, now=now)
         if self._tokens_bucket and call.encoded:
@@ -279,7 +279,11 @@ class InferenceEngine:
         unreachable = failed is not None and failed.failure is Failure.CONNECT
         before = self._breaker.state
         counts = self._breaker.failed(
-            now, first_try=call.first_try, unreachable=unreachable, random=self._random.random()
+            now,
+            first_try=call.first_try,
+            unreachable=unreachable,
+            probe=call.probe,
+            random=self._random.random(),
         )
         if before is BreakerState.CLOSED and self._breaker.state is BreakerState.OPEN:
             log.warning("endpoint seems down (%s): pausing, probing until it answers", verdict.error_class)

@@ -55,6 +55,7 @@ class Call:
     :param tries: counted failures of exactly this grouping; a split starts again
     :param attempts: counted failures of these records in any grouping
     :param throttled: how often it was put off without counting
+    :param probe: it is the one call that is to find out whether the endpoint is back
     """
 
     run: PartitionRun
@@ -62,6 +63,7 @@ class Call:
     tries: int = 0
     attempts: int = 0
     throttled: int = 0
+    probe: bool = False
     encoded: EncodedRequest | None = None
 
     @property
