@@ -56,7 +56,12 @@ def test_failure(failure: Failure, action: Action, error_class: str, congestion:
 
 def test_every_failure_has_a_verdict() -> None:
     """A failure added later must be judged too."""
-    assert {judge(None, failure).error_class for failure in Failure} == {"connect", "connection", "timeout", "too_large"}
+    assert {judge(None, failure).error_class for failure in Failure} == {
+        "connect",
+        "connection",
+        "timeout",
+        "too_large",
+    }
 
 
 def test_a_call_ends_somehow() -> None:
