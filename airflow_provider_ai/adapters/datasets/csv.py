@@ -162,7 +162,7 @@ def _cast(text: pa.Array, kind: pa.DataType) -> pa.Array | None:
 
 
 def _header(file: DataFile) -> list[str]:
-    with _opened(file, None) as reader:
+    with _opened(file, None) as (reader, _):
         names = list(reader.schema.names)
     if len(set(names)) < len(names):
         raise UnreadableFileError(f"{file.path}: its first line must name every column once (is it a header?)")
@@ -171,12 +171,18 @@ def _header(file: DataFile) -> list[str]:
 
 def _batches(file: DataFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """The file as text columns, block by block; columns it lacks are null."""
-    with _opened(file, columns) as reader:
-        yield from reader
+    last = None
+    with _opened(file, columns) as (reader, source):
+        for last in reader:
+            yield last
+    if last and source.quotes % 2 and (last.column(-1)[-1].as_py() or "").endswith("\n"):
+        raise UnreadableFileError(
+            f"{file.path}: ends inside a quoted field; it is truncated, or a quote is never closed"
+        )
 
 
 @contextmanager
-def _opened(file: DataFile, columns: Sequence[str] | None) -> Iterator[csv.CSVStreamingReader]:
+def _opened(file: DataFile, columns: Sequence[str] | None) -> Iterator[tuple[csv.CSVStreamingReader, _CountedSource]]:
     ragged = _RaggedRow()
     convert_options = csv.ConvertOptions(
         column_types=dict.fromkeys(columns or (), pa.string()),
@@ -188,23 +194,30 @@ def _opened(file: DataFile, columns: Sequence[str] | None) -> Iterator[csv.CSVSt
     )
     try:
         with unreadable(file.path, NOT_CSV), file.filesystem.open_input_stream(file.path) as stream:
-            yield csv.open_csv(
-                pa.PythonFile(_LineEnded(stream), mode="r"),
+            source = _CountedSource(stream)
+            with csv.open_csv(
+                pa.PythonFile(source, mode="r"),
                 read_options=csv.ReadOptions(use_threads=False, block_size=BLOCK_BYTES),
                 parse_options=csv.ParseOptions(newlines_in_values=True, invalid_row_handler=ragged),
                 convert_options=convert_options,
-            )
+            ) as reader:
+                yield reader, source
     except UnreadableFileError:
         if ragged.found:
             raise UnreadableFileError(f"{file.path}: {ragged.found}") from None
         raise
 
 
-class _LineEnded(io.RawIOBase):
-    """A stream whose last line is ended; the parser takes a file of one unended line for an empty one."""
+class _CountedSource(io.RawIOBase):
+    """The file's text, its last line ended, its quotes counted.
+
+    The parser takes a file of one unended line for an empty one, and a file that ends inside a quoted field for a good
+    one. Quotes come in pairs where every quoted field is closed.
+    """
 
     def __init__(self, stream: pa.NativeFile) -> None:
         super().__init__()
+        self.quotes = 0
         self._stream = stream
         self._last = b"\n"
 
@@ -217,6 +230,7 @@ class _LineEnded(io.RawIOBase):
             data += more
         if len(data) < size and (data[-1:] or self._last) != b"\n":
             data += b"\n"
+        self.quotes += data.count(b'"')
         self._last = data[-1:] or self._last
         return data
 

@@ -179,7 +179,7 @@ def unreadable(path: str, reason: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, UnicodeDecodeError, EOFError):
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError, UnicodeDecodeError):
         raise UnreadableFileError(f"{path}: {reason}") from None
     except FileNotFoundError:
         raise InputChangedError(f"{path}: removed while the dataset was being read; plan again") from None

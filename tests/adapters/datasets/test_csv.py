@@ -123,6 +123,19 @@ def test_a_quote_that_is_never_closed(tmp_path: Path, monkeypatch: pytest.Monkey
         plan(tmp_path)
 
 
+@pytest.mark.parametrize("tail", ['3,"some te', '3,"x\n4,y\n', '3,"'])
+def test_a_file_that_ends_inside_quotes_is_truncated(tmp_path: Path, tail: str) -> None:
+    """The parser alone would take the rest of the file for one value."""
+    write_text(tmp_path / "a.csv", 'id,v\n1,"a ""b"""\n2,"x\ny"\n' + tail)
+    with pytest.raises(UnreadableFileError, match="ends inside a quoted field"):
+        plan(tmp_path)
+
+
+def test_a_quote_inside_a_field_is_a_character(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "a.csv", 'id,v\n1,5" pipe\n2,x\n')
+    assert [record["v"] for record in records(plan(path))] == ['5" pipe', "x"]
+
+
 @settings(deadline=None, max_examples=50)  # a busy machine is not a failure
 @given(st.lists(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\x00\r"), max_size=12), max_size=30))
 def test_what_python_writes_is_read(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
