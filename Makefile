@@ -17,6 +17,7 @@ UV := $(shell uv --version >/dev/null 2>&1 && command -v uv || echo $(OWN_UV))
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
+DEMO_ARGS ?=
 JOBS ?= 2
 
 hash = $(firstword $(shell cat $(1) | sha256sum | cut -c1-16))
@@ -82,7 +83,7 @@ wheel-check: install ## Build the wheel and use it in a clean environment
 
 .PHONY: demo
 demo: install ## The nightly batch DAG in a real Airflow, on real data, against a real model server
-	$(BIN)/python -m scripts.demo
+	$(BIN)/python -m scripts.demo $(DEMO_ARGS)
 
 .PHONY: bench
 bench: install ## The figures of the README's performance table
