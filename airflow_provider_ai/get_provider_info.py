@@ -32,9 +32,10 @@ def _ai_endpoint() -> dict[str, Any]:
         "hook-class-name": "airflow_provider_ai.hooks.ai_endpoint.AIEndpointHook",
         "hook-name": "AI endpoint",
         "ui-field-behaviour": {
-            "hidden-fields": ["schema", "login", "port"],
-            "relabeling": {"host": "Endpoint URL", "password": "API key"},
-            "placeholders": {"host": "https://models.example.org:8443"},
+            "hidden-fields": ["schema", "login"],
+            # With no port, the Test button of Airflow up to 3.3.2 refuses a stored connection (apache/airflow#73298).
+            "relabeling": {"host": "Endpoint URL", "port": "Port (for Test)", "password": "API key"},
+            "placeholders": {"host": "https://models.example.org", "port": "443"},
         },
         "conn-fields": {
             "protocol": _field(
@@ -45,9 +46,8 @@ def _ai_endpoint() -> dict[str, Any]:
                 enum=["open-inference", "openai-chat", "openai-embeddings", "json"],
                 default="open-inference",
             ),
-            "model": _field("Model", "The model's name at the endpoint.", type=TEXT),
+            "model": _field("Model", "The model's name at the endpoint.", type=["string"]),
             "path": _field("Path", "Replaces the protocol's own path, e.g. /predict.", type=TEXT),
-            "headers": _field("Headers", "Further request headers, e.g. a tenant.", type=["object", "null"]),
             "verify_tls": _field("Verify TLS", "Check the server's certificate.", type=["boolean"], default=True),
             "ca_file": _field("CA file", "PEM bundle on the workers to trust instead of the system's.", type=TEXT),
             "client_cert_file": _field("Client certificate file", "PEM file, for mutual TLS.", type=TEXT),
@@ -55,6 +55,7 @@ def _ai_endpoint() -> dict[str, Any]:
             "price_per_million_input_tokens": _price("Price per 1M input tokens"),
             "price_per_million_output_tokens": _price("Price per 1M output tokens"),
             "price_per_call": _price("Price per call"),
+            "headers": _field("Headers", "Further request headers, e.g. a tenant.", type=["object", "null"]),
         },
     }
 

@@ -21,7 +21,7 @@ from airflow_provider_ai.exceptions import AIProviderError, SpecError
 CONNECTION_TYPE = "ai_endpoint"
 DEFAULT_PROTOCOL = "open-inference"
 TEST_TIMEOUT_SECONDS = 10.0
-NOT_READY_ADVICE = "Check the URL, the protocol, the model's name and the API key."
+DEFAULT_PORTS = {"http": 80, "https": 443}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -97,10 +97,16 @@ def _url(conn: ConnectionFields) -> str:
     if not host:
         raise SpecError("the URL is missing; put it in the connection's Endpoint URL (host) field")
     url = host if "://" in host else f"{conn.schema or 'https'}://{host}"
-    parts = urlsplit(url)
-    if conn.port and parts.port is None:
-        url = parts._replace(netloc=f"{parts.netloc}:{conn.port}").geturl()
-    return url
+    try:
+        parts = urlsplit(url)
+        given = parts.port
+    except ValueError:
+        raise SpecError("the endpoint URL must be scheme://host[:port][/path] with a port up to 65535") from None
+    port = given or conn.port or None
+    bare = parts.netloc.removesuffix(f":{given}")
+    # The checkpoints belong to the URL: naming the port that is meant anyway must not start them afresh.
+    netloc = bare if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{bare}:{port}"
+    return parts._replace(netloc=netloc).geturl()
 
 
 def _extras(text: str | None) -> dict[str, Any]:
@@ -161,13 +167,11 @@ class AIEndpointHook(BaseHook):
             readiness = check_ready(endpoint, timeout_seconds=TEST_TIMEOUT_SECONDS)
         except (AIProviderError, AirflowException) as error:
             return False, str(error)
-        advice = (
-            _tls_advice(endpoint) if readiness.ready else "Check the URL, the protocol, the model's name and the key."
-        )
-        return readiness.ready, f"{readiness.detail} {advice}".strip()
+        warning = _tls_warning(endpoint) if readiness.ready else ""
+        return readiness.ready, f"{readiness.detail}. {warning}".strip()
 
 
-def _tls_advice(endpoint: EndpointSettings) -> str:
+def _tls_warning(endpoint: EndpointSettings) -> str:
     parts = urlsplit(endpoint.url)
     if parts.hostname in LOOPBACK:
         return ""

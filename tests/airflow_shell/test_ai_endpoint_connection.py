@@ -38,7 +38,14 @@ class Fields:
         (Fields(host="models.example.org", schema="http", port=8080), "http://models.example.org:8080"),
         (Fields(host="http://127.0.0.1", port=8080), "http://127.0.0.1:8080"),
         (Fields(host="http://127.0.0.1:9090", port=8080), "http://127.0.0.1:9090"),  # the URL's own port wins
-        (Fields(host="http://127.0.0.1/a?x=1", port=8080), "http://127.0.0.1:8080/a?x=1"),
+        (Fields(host="http://127.0.0.1/a", port=8080), "http://127.0.0.1:8080/a"),
+        (Fields(host="http://[::1]/a", port=8080), "http://[::1]:8080/a"),
+        (Fields(host="http://[::1]:9090/a"), "http://[::1]:9090/a"),
+        # The port that is meant anyway changes nothing: checkpoints belong to the URL.
+        (Fields(host="https://models.example.org", port=443), "https://models.example.org"),
+        (Fields(host="https://models.example.org:443/base"), "https://models.example.org/base"),
+        (Fields(host="http://models.example.org", port=443), "http://models.example.org:443"),
+        (Fields(host="https://models.example.org", port=0), "https://models.example.org"),
     ],
 )
 def test_where_the_endpoint_is(fields: Fields, url: str) -> None:
@@ -103,6 +110,8 @@ def test_every_extra_arrives(as_text: bool) -> None:
         (Fields(extra='{"model": "m", "headers": "x"}'), "extra 'headers' must be a JSON object"),
         (Fields(extra='{"model": "m", "protocol": "soap"}'), "protocol must be one of"),
         (Fields(host="ftp://models.example.org"), "endpoint url must start with"),
+        (Fields(host="https://models.example.org:port"), "the endpoint URL must be scheme://host"),
+        (Fields(host="https://[::1"), "the endpoint URL must be scheme://host"),
     ],
 )
 def test_what_cannot_be_right_is_refused(fields: Fields, message: str) -> None:
@@ -154,7 +163,7 @@ def stub() -> Iterator[StubServer]:
 def test_the_test_button_says_ready(stub: StubServer, set_connection: Callable[..., None]) -> None:
     """It asks the endpoint itself."""
     set_connection("risk_model", conn_type="ai_endpoint", host=stub.url, extra={"model": "m"})
-    assert AIEndpointHook("risk_model").test_connection() == (True, "model 'm' is ready")
+    assert AIEndpointHook("risk_model").test_connection() == (True, "model 'm' is ready.")
 
 
 @pytest.mark.parametrize(
@@ -184,7 +193,7 @@ def test_the_test_button_warns_of_open_transport(
     """Plain http beyond the own machine works, and says what it means; so does a certificate nobody checks."""
     from airflow_provider_ai.adapters.endpoints import readiness
 
-    monkeypatch.setattr(readiness, "check_ready", lambda *_, **__: readiness.Readiness(True, "up."))
+    monkeypatch.setattr(readiness, "check_ready", lambda *_, **__: readiness.Readiness(True, "up"))
     told = {}
     for host, verify in (("http://models.example.org", True), ("https://models.example.org", False)):
         set_connection("risk_model", conn_type="ai_endpoint", host=host, extra={"model": "m", "verify_tls": verify})
