@@ -58,6 +58,7 @@ def test_metadata(metadata: Message) -> None:
     assert metadata["Version"] == airflow_provider_ai.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert metadata["Requires-Python"] == ">=3.11"
+    assert metadata["Description-Content-Type"] == "text/markdown"
 
 
 def test_provider_info_names_the_distribution(metadata: Message) -> None:
