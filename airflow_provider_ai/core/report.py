@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
 Phase = Literal["plan", "infer", "publish", "reconcile"]
@@ -162,23 +162,30 @@ class BatchStatus:
 
 
 class StopToken:
-    """Asks a run to stop. Safe from signal handlers and other threads; the first reason stays."""
+    """Asks a run to stop. Safe from signal handlers and other threads; the first reason stays.
+
+    A handler may run in the middle of :meth:`wait`, in the same thread: nothing here holds a lock (``SimpleQueue.put``
+    is reentrant, ``Event.set`` is not).
+    """
 
     def __init__(self) -> None:
-        self._event = threading.Event()
+        self.stopped = False
         self.reason = ""
+        self._wake: SimpleQueue[None] = SimpleQueue()
 
     def stop(self, reason: str) -> None:
         """Ask for the stop; the run flushes and raises StoppedError."""
-        if not self._event.is_set():
+        if not self.stopped:
             self.reason = reason
-            self._event.set()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop was asked for."""
-        return self._event.is_set()
+            self.stopped = True
+            self._wake.put(None)
 
     def wait(self, seconds: float) -> bool:
         """Sleep, but no longer than until a stop is asked for; whether it was."""
-        return self._event.wait(seconds)
+        if not self.stopped:
+            try:
+                self._wake.get(timeout=seconds)
+            except Empty:
+                return self.stopped
+            self._wake.put(None)  # for whoever else waits
+        return self.stopped
