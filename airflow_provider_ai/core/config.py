@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_ai.core.manifest import DatasetFormat
 from airflow_provider_ai.exceptions import SpecError
@@ -16,6 +17,9 @@ PROTOCOLS: tuple[Protocol, ...] = ("json", "open-inference", "openai-chat", "ope
 Verb = Literal["resume", "retry_failed", "recompute"]
 VERBS: tuple[Verb, ...] = ("resume", "retry_failed", "recompute")
 FORMATS: tuple[DatasetFormat, ...] = ("parquet", "csv", "jsonl")
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # token, RFC 9110 §5.6.2
 
 
 def require(condition: bool, what: str, got: object) -> None:
@@ -30,6 +34,11 @@ def _number(value: object) -> bool:
 
 def _whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _names(value: object) -> bool:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return is_list and all(isinstance(name, str) and name for name in value)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +74,8 @@ class InputSettings:
     def __post_init__(self) -> None:
         require(isinstance(self.uri, str) and bool(self.uri.strip()), "input uri must be a path or URI", self.uri)
         require(isinstance(self.id_column, str) and bool(self.id_column), "id_column must be a name", self.id_column)
+        columns = self.columns
+        require(columns is None or _names(columns), "columns must be a sequence of names or absent", columns)
         require(self.format is None or self.format in FORMATS, f"format must be one of {FORMATS}", self.format)
         require(
             _whole(self.rows_per_partition, 1), "rows_per_partition must be an integer ≥ 1", self.rows_per_partition
@@ -101,7 +112,7 @@ class EndpointSettings:
     price_per_call: float = 0.0
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url if isinstance(self.url, str) else "")
+        parts = _split(self.url)
         require(
             parts.scheme in ("http", "https"), "endpoint url must start with http:// or https://", _bare(parts.scheme)
         )
@@ -109,9 +120,19 @@ class EndpointSettings:
         require(parts.username is None, "endpoint url must carry no credentials (use the API key)", "user info")
         require(self.protocol in PROTOCOLS, f"protocol must be one of {PROTOCOLS}", self.protocol)
         require(isinstance(self.model, str) and bool(self.model), "model must be a name", self.model)
+        self._check_headers()
         for name in ("price_per_million_input_tokens", "price_per_million_output_tokens", "price_per_call"):
             value = getattr(self, name)
             require(_number(value) and value >= 0, f"{name} must be a number ≥ 0 (USD)", value)
+
+    def _check_headers(self) -> None:
+        """Now and not in every call; the usual culprit is the newline at the end of a mounted secret."""
+        named = all(isinstance(name, str) and _HEADER_NAME.fullmatch(name) for name in self.headers)
+        require(named, "headers must be named by HTTP tokens", "other names")
+        values = list(self.headers.values())
+        clean = all(isinstance(value, str) and not _CONTROL.search(value) for value in values)
+        require(clean, "headers must hold no control characters, only text", "others")
+        require(not _CONTROL.search(self.api_key or ""), "api_key must hold no control characters", "some (a newline?)")
 
     def url_of(self, path: str) -> str:
         """The URL of a path; a base URL that ends with ``/v1`` or ``/v2`` may be given with or without it."""
@@ -124,6 +145,17 @@ class EndpointSettings:
     def identity(self) -> dict[str, Any]:
         """What makes it this endpoint and not another; part of the checkpoint key. No secret."""
         return {"url": self.url.rstrip("/"), "protocol": self.protocol, "model": self.model, "path": self.path}
+
+
+def _split(url: object) -> SplitResult:
+    try:
+        parts = urlsplit(url if isinstance(url, str) else "")
+        _ = parts.port
+    except ValueError:
+        raise SpecError(
+            "endpoint url must be a URL such as https://host:8080/path, got one with a bad host or port"
+        ) from None
+    return parts
 
 
 def _bare(scheme: str) -> str:
