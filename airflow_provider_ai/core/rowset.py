@@ -78,7 +78,8 @@ class RowSet:
 
     def ranges(self) -> list[tuple[int, int]]:
         """The members as maximal ranges ``[start, end)``, ascending: what a segment footer stores."""
-        edges = np.diff(np.concatenate(([0], self._mask.view(np.int8), [0])))
+        outside = np.zeros(1, dtype=np.int8)
+        edges = np.diff(np.concatenate((outside, self._mask.view(np.int8), outside)))
         return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
 
     def _check(self, least: int, most: int) -> None:
