@@ -3,7 +3,7 @@
 Plain AIMD climbs by one step a round trip and stays low for minutes after an outage. Here the step doubles with every
 quiet quarter of a second, so a limit that fell from 64 to 1 is back within three seconds of the endpoint's recovery;
 and where a limit was seen to be too high under load, the climb stops just below it for a while before it probes again.
-Only a limit that was climbed to is taken for too high: cuts in a row are an outage, and say nothing of what it can bear.
+Only a limit that was climbed to is taken for too high: cuts in a row are an outage and say nothing of the capacity.
 """
 
 from __future__ import annotations
