@@ -1,0 +1,52 @@
+"""A run of the command line as it is, under ``strace`` with one system call tampered with.
+
+``when`` counts per thread. A kill happens before the call has any effect; which file it would have touched is in the
+trace, so a test can make sure that it struck the moment it names.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed (apt install strace)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tampering:
+    """One injection.
+
+    :param calls: system calls, separated by commas
+    :param fault: ``signal=KILL`` or ``error=EIO``
+    :param when: as strace takes it: ``3`` the third, ``3+`` from the third on
+    :param only: strike only calls that touch this file
+    """
+
+    calls: str
+    fault: str
+    when: str = "1"
+    only: Path | None = None
+
+    def command(self, trace: Path) -> list[str | Path]:
+        """What to put before the command; the trace goes to a file."""
+        only = [] if self.only is None else ["-P", self.only]
+        options: list[str | Path] = ["-f", "-y", "-qq", "-e", "signal=none", "-o", trace, *only]
+        inject = f"inject={self.calls}:{self.fault}:when={self.when}"
+        return ["strace", *options, "-e", f"trace={self.calls}", "-e", inject]
+
+
+def last_call(trace: Path) -> str:
+    """The call during which the process was killed, as strace shows it; empty when it was none."""
+    found = [
+        line for line in trace.read_text(errors="replace").splitlines() if re.search(r"= \?( <unavailable>)?$", line)
+    ]
+    return found[-1].split(" ", 1)[1].strip() if found else ""
+
+
+def injected(trace: Path) -> int:
+    """How many calls were made to fail."""
+    return trace.read_text(errors="replace").count("(INJECTED)")
