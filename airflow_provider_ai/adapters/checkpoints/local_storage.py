@@ -14,6 +14,7 @@ import fcntl
 import os
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, Lock
@@ -47,7 +48,7 @@ class LocalStorage:
     def write(self, name: str, data: bytes) -> None:
         path = self._root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+        temporary = _temporary(path)
         try:
             with temporary.open("wb") as file:
                 file.write(data)
@@ -93,6 +94,8 @@ class FileLog:
         self._path = path
         self._made: list[Path] = []
         self._unsynced: list[bytes] = []
+        self._suspect = False
+        self._torn = False
         self._writing = threading.Lock()
         self._open()
 
@@ -102,48 +105,65 @@ class FileLog:
 
     def append(self, data: bytes) -> None:
         with self._writing:
-            written = os.write(self._file, data)
-            if written != len(data):
-                os.ftruncate(self._file, self._size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._made[-1]))
-            self._size += written
+            self._put(data)
             self._unsynced.append(data)
 
     def sync(self) -> None:
         """fsync; after a failed one the kernel may have dropped the pages, so their frames go to a new file."""
         with self._writing:
-            frames, self._unsynced = self._unsynced, []
+            frames = len(self._unsynced)
         if not frames:
             return
-        try:
-            os.fsync(self._file)
-        except OSError:
-            self._write_anew(frames)
-
-    def _write_anew(self, frames: list[bytes]) -> None:
+        if not self._suspect:
+            try:
+                os.fsync(self._file)
+            except OSError:
+                self._suspect = True
         with self._writing:
-            os.close(self._file)
-            self._open()
-            data = b"".join([*frames, *self._unsynced])
-            self._unsynced = [data]
-            if os.write(self._file, data) != len(data):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._made[-1]))
-            self._size = len(data)
-            os.fsync(self._file)
-            self._unsynced = []
+            if self._suspect:
+                self._write_anew()
+            else:
+                del self._unsynced[:frames]
 
     def close(self) -> None:
-        try:
-            self.sync()
-        finally:
-            os.close(self._file)
+        """Sync and release; when that fails it may be tried again."""
+        self.sync()
+        os.close(self._file)
+
+    def _put(self, data: bytes) -> None:
+        """Write whole or not at all: a frame behind a torn one would make the file look corrupt."""
+        if self._torn:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self._made[-1]))
+        written = os.write(self._file, data)
+        if written != len(data):
+            self._torn = True
+            os.ftruncate(self._file, self._size)
+            self._torn = False
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._made[-1]))
+        self._size += written
+
+    def _write_anew(self) -> None:
+        """Into a new file, until that succeeds: the old one cannot be trusted with what was not synced."""
+        doubted = self._file
+        self._open()
+        os.close(doubted)
+        self._put(b"".join(self._unsynced))
+        os.fsync(self._file)
+        self._unsynced = []
+        self._suspect = False
 
     def _open(self) -> None:
         path = self._path.with_name(f"{self._path.stem}-{len(self._made)}{self._path.suffix}")
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._size = 0
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self._made.append(path)
-        _sync_folder(path.parent)
+        try:
+            _sync_folder(path.parent)
+        except OSError:
+            os.close(file)
+            raise
+        self._file = file
+        self._size = 0
+        self._torn = False
 
 
 class FileLock:
@@ -172,7 +192,7 @@ class FileLock:
     @classmethod
     def take_over(cls, path: Path, holder: str) -> FileLock | None:
         """Replace the lock file by one of our own: the frozen holder's lock is then on a file that has no name."""
-        fresh = path.with_name(f"{path.name}.{os.getpid()}{_TEMPORARY}")
+        fresh = _temporary(path)
         file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock = cls(path, file)
@@ -198,6 +218,11 @@ class FileLock:
     def _sign(self, holder: str) -> None:
         os.ftruncate(self._file, 0)
         os.pwrite(self._file, holder.encode(), 0)
+
+
+def _temporary(path: Path) -> Path:
+    """A name that nobody else uses: containers on a shared file system often have the same process id."""
+    return path.with_name(f"{path.name}.{uuid.uuid4().hex[:12]}{_TEMPORARY}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,6 +5,8 @@ Invariants:
 
 * A row is finished only when its outcome is in a log or a segment; the bitmaps are derived from those.
 * A log is deleted only after the segment that replaces it is durable, and that segment says which logs it replaces.
+* A step of sealing that fails can be taken again: what is not in a segment yet stays listed. The seal says what its
+  segments hold, not what this process remembers, and is written only when that is every row that succeeded.
 * Only one runner works on a partition at a time (the lock), but two would not damage each other: every runner writes
   under names of its own, and a row that stands twice is counted and published once.
 
@@ -17,8 +19,9 @@ import json
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -30,7 +33,7 @@ from airflow_provider_ai.core.outcomes import Outcome, Quarantined, Succeeded, d
 from airflow_provider_ai.core.ports import Codec
 from airflow_provider_ai.core.report import QuarantineReason
 from airflow_provider_ai.core.rowset import RowSet
-from airflow_provider_ai.exceptions import CorruptCheckpointError, PartitionBusyError
+from airflow_provider_ai.exceptions import CheckpointError, CorruptCheckpointError, PartitionBusyError
 
 ROTATE_BYTES = 16 * 1024 * 1024
 ROTATE_RECORDS = 65_536
@@ -108,9 +111,11 @@ class PartitionFiles:
         segments.check_name(name, stored, where=self.where)
         return self.codec.decode(stored, context=self.context(segments.name_stem(name)))
 
-    def outcomes(self, log: str) -> LogContent:
-        """What a log holds; a torn tail is ignored, damage elsewhere is a CorruptCheckpointError."""
-        data = self.storage.read(log) or b""
+    def outcomes(self, log: str) -> LogContent | None:
+        """What a log holds, None when it is gone; a torn tail is ignored, damage elsewhere a CorruptCheckpointError."""
+        data = self.storage.read(log)
+        if data is None:
+            return None
         try:
             scan = scan_frames(data)
         except CorruptFrameError as error:
@@ -129,6 +134,7 @@ class PartitionFiles:
             table = segments.from_bytes(self.segment(name))
             rows = table["row"].to_numpy()
             fresh = ~seen.mask(rows)
+            fresh[1:] &= rows[1:] != rows[:-1]  # ascending: a log written anew after a failed fsync stands twice
             seen.add(rows)
             yield table if fresh.all() else table.filter(pa.array(fresh))
 
@@ -156,7 +162,10 @@ class PartitionCheckpoint:
         self._rotate_records = rotate_records
         self._reasons: Counter[tuple[str, int | None]] = Counter()
         self._good: dict[str, list[list[str]]] = {}
+        self._in_segments = RowSet(rows)
         self._leftover: list[str] = []
+        self._detached: list[AppendLog] = []
+        self._unsealed: list[str] = []
         self._writer = uuid.uuid4().hex[:8]
         self._number = 0
         self._log: AppendLog | None = None
@@ -197,8 +206,8 @@ class PartitionCheckpoint:
         frame = encode_frame(payload)
         with self._swap:
             if self._log is None:
-                self._log = self._files.storage.open_log(f"log-{self._writer}-{self._number:05d}")
                 self._number += 1
+                self._log = self._files.storage.open_log(f"log-{self._writer}-{self._number - 1:05d}")
             self._log.append(frame)
             self._log_bytes += len(frame)
             self._log_records += len(outcome.rows) if isinstance(outcome, Succeeded) else 1
@@ -206,22 +215,23 @@ class PartitionCheckpoint:
 
     def sync(self) -> None:
         """Make the log durable, seal it when it has grown large, show life; PartitionBusyError when taken over."""
-        if not self._lock.beat():
-            raise PartitionBusyError(
-                f"another runner took {self._files.where} over because this one showed no life; this one stops. "
-                "What it finished is kept"
-            )
+        self._require_lock()
         log = self._log
-        if log is None:
-            return
-        log.sync()
-        if self._log_bytes >= self._rotate_bytes or self._log_records >= self._rotate_records:
-            self._seal(self._detach())
+        if log is not None:
+            log.sync()
+            if self._log_bytes >= self._rotate_bytes or self._log_records >= self._rotate_records:
+                self._detach()
+        self._close_detached()
+        self._seal(self._unsealed)
 
     def complete(self) -> SealedPartition:
-        """Seal everything and write the partition's seal."""
-        self._seal(self._leftover + self._detach())
-        self._leftover = []
+        """Seal everything and write the partition's seal; PartitionBusyError when taken over."""
+        self._require_lock()
+        self._detach()
+        self._close_detached()
+        self._seal(self._leftover)
+        self._seal(self._unsealed)
+        self._require_whole()
         sealed = SealedPartition(
             rows=self.succeeded.size,
             succeeded=len(self.succeeded),
@@ -238,34 +248,64 @@ class PartitionCheckpoint:
         """Make the log durable and let the partition go."""
         try:
             self._detach()
+            self._close_detached()
         finally:
             self._lock.release()
 
-    def _detach(self) -> list[str]:
-        """Close the current log; its blobs. The next record opens another one."""
+    def _require_lock(self) -> None:
+        if not self._lock.beat():
+            raise self._taken_over()
+
+    def _taken_over(self) -> PartitionBusyError:
+        return PartitionBusyError(
+            f"another runner took {self._files.where} over because this one showed no life; this one stops. "
+            "What it finished is kept; a retry resumes from what both have finished"
+        )
+
+    def _require_whole(self) -> None:
+        """Take over what the segments hold: a frozen runner may have added to its log after it was read here."""
+        for start, end in self._in_segments.ranges():
+            self.succeeded.add_range(start, end)
+            self.given_up.discard_range(start, end)
+        missing = len(self.succeeded) - len(self._in_segments)
+        if missing:
+            raise CheckpointError(
+                f"{missing} finished records of {self._files.where} are in no segment, so the partition is not sealed. "
+                "A retry reads its checkpoints again and calls what they do not hold"
+            )
+
+    def _detach(self) -> None:
+        """Set the current log aside. The next record opens another one."""
         with self._swap:
             log, self._log = self._log, None
             self._log_bytes = self._log_records = 0
-        if log is None:
-            return []
-        log.close()
-        return log.names
+        if log is not None:
+            self._detached.append(log)
 
-    def _seal(self, logs: Iterable[str]) -> None:
-        """Turn logs into segments, a bounded number of bytes at a time, then delete them."""
-        names: list[str] = []
-        outcomes: list[Outcome] = []
-        size = 0
-        for name in logs:
-            content = self._files.outcomes(name)
-            names.append(name)
-            outcomes += content.outcomes
-            size += content.size
-            if size >= self._rotate_bytes:
-                self._seal_together(names, outcomes)
-                names, outcomes, size = [], [], 0
-        if names:
-            self._seal_together(names, outcomes)
+    def _close_detached(self) -> None:
+        """Make the logs set aside durable; then they are ready to be sealed."""
+        while self._detached:
+            log = self._detached[0]
+            log.close()
+            self._unsealed += log.names
+            del self._detached[0]
+
+    def _seal(self, logs: list[str]) -> None:
+        """Turn logs into segments, a bounded number of bytes at a time, then delete them; takes them off the list."""
+        while logs:
+            outcomes: list[Outcome] = []
+            count = size = 0
+            while count < len(logs) and size < self._rotate_bytes:
+                content = self._files.outcomes(logs[count])
+                if content is None:  # its new holder has sealed and deleted it
+                    raise self._taken_over()
+                outcomes += content.outcomes
+                size += content.size
+                count += 1
+            self._seal_together(logs[:count], outcomes)
+            replaced, logs[:count] = logs[:count], []
+            for log in replaced:
+                self._files.storage.delete(log)
 
     def _seal_together(self, logs: list[str], outcomes: list[Outcome]) -> None:
         good = [outcome for outcome in outcomes if isinstance(outcome, Succeeded)]
@@ -275,9 +315,12 @@ class PartitionCheckpoint:
             self._write_segment("bad", segments.bad_table(bad), replaces=[] if good else logs)
         if good:
             name, data = self._write_segment("good", segments.good_table(good), replaces=logs)
-            self._good[name] = segments.metadata(data)["columns"]
-        for log in logs:
-            self._files.storage.delete(log)
+            self._hold_good(name, segments.metadata(data))
+
+    def _hold_good(self, name: str, meta: dict[str, Any]) -> None:
+        self._good[name] = meta["columns"]
+        for start, end in meta["rows"]:
+            self._in_segments.add_range(start, end)
 
     def _write_segment(self, kind: str, table: pa.Table, *, replaces: list[str]) -> tuple[str, bytes]:
         data = segments.to_bytes(table, replaces=replaces)
@@ -292,7 +335,7 @@ class PartitionCheckpoint:
         data = self._files.segment(name)
         meta = segments.metadata(data)
         if name.startswith("good-"):
-            self._good[name] = meta["columns"]
+            self._hold_good(name, meta)
             for start, end in meta["rows"]:
                 self.succeeded.add_range(start, end)
                 self.given_up.discard_range(start, end)
@@ -302,8 +345,11 @@ class PartitionCheckpoint:
         return list(meta["replaces"])
 
     def _load_log(self, name: str) -> None:
+        content = self._files.outcomes(name)
+        if content is None:
+            return
         self._leftover.append(name)
-        for outcome in self._files.outcomes(name).outcomes:
+        for outcome in content.outcomes:
             self._apply(outcome)
 
     def _apply(self, outcome: Outcome) -> None:
