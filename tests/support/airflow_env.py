@@ -214,8 +214,8 @@ def _wait_healthy(api: AirflowApi, services: Sequence[processes.Service], deadli
 
 def start_component(environment: AirflowEnvironment, name: str) -> processes.Service:
     """Start one component (or `standalone`); the caller stops it."""
-    command = [AIRFLOW, name]
+    command: list[str | Path] = [AIRFLOW, name]
     if name in ("scheduler", "triggerer"):
-        command.append(Path("--skip-serve-logs"))
+        command.append("--skip-serve-logs")
     log = environment.home / f"{name}.log"
     return processes.start(f"airflow {name}", command, log_path=log, env=environment.env, cwd=environment.home)

@@ -68,7 +68,7 @@ def postgres_server(*, durable: bool = True, settings: Mapping[str, str] | None 
         port = processes.free_port()
         options = {} if durable else FAST
         options = {"max_connections": "200", **options, **(settings or {}), "listen_addresses": "127.0.0.1"}
-        command = [binaries / "postgres", "-D", data, "-p", str(port), "-k", root]
+        command: list[str | Path] = [binaries / "postgres", "-D", data, "-p", str(port), "-k", root]
         for name, value in options.items():
             command += ["-c", f"{name}={value}"]
         with processes.running(
