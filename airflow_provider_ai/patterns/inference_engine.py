@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 RunOpener = Callable[[Callable[[], bool]], PartitionRun]
 _TICK_SECONDS = 0.1
 _SYNC_FAILURES = 3
+_SHOW_LIFE_SECONDS = 3.0  # well below every lease, however long the sync interval is
 _SHORTEST_DELAY_SECONDS = 0.05
 
 
@@ -464,12 +465,15 @@ class InferenceEngine:
             self._pump()
 
     async def _keep_synced(self) -> None:
-        failures = 0
+        """Sync once an interval; where that is long, show life in between."""
+        failures, synced_at = 0, self._loop.time()
         while True:
-            await asyncio.sleep(self._sync_seconds)
+            await asyncio.sleep(min(self._sync_seconds, _SHOW_LIFE_SECONDS))
+            due = self._sync_seconds <= _SHOW_LIFE_SECONDS or self._loop.time() - synced_at >= self._sync_seconds
+            synced_at = self._loop.time() if due else synced_at
             try:
                 for run in list(self._open):
-                    await self._loop.run_in_executor(self._keeper, run.journal.sync)
+                    await self._loop.run_in_executor(self._keeper, run.journal.sync if due else run.journal.show_life)
                 failures = 0
             except OSError:
                 failures += 1

@@ -28,6 +28,10 @@ class Journal(Protocol):
         """Make what was recorded durable, show life."""
         ...
 
+    def show_life(self) -> None:
+        """Keep other runners from taking over; AIProviderError when one has."""
+        ...
+
     def complete(self) -> object:
         """All rows have an outcome: seal the partition."""
         ...

@@ -1,4 +1,4 @@
-"""``kill -9`` at seeded moments, again and again, over the whole life of a run: start, plan, inference, seal, publish."""
+"""``kill -9`` at seeded moments, again and again, over the whole life of a run: plan, inference, seal, publish."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def _die(batch: Batch, name: str, rule: dict, rotate: int | None) -> None:
     assert end.code == -signal.SIGKILL, f"it never came to: {name}\n{end.stderr}"
 
 
-SYSTEM_CALLS = [  # `when` counts per thread: the checkpoint thread is the only one that names or deletes more than two files
+SYSTEM_CALLS = [  # counted per thread: only the checkpoint thread names more than two files
     ("rename", 1, r"manifest\.json"),
     ("rename", 3, r"p00001/good-"),
     ("rename", 2, r"p00001/done-000\.json"),

@@ -6,12 +6,9 @@ import random
 import signal
 import time
 
-import pytest
-
 from tests.faults.conftest import MakeBatch
-from tests.faults.support.batch import Batch, Run
+from tests.faults.support.batch import Run
 from tests.faults.support.invariants import verify
-from tests.support.ministack import MiniStack
 
 LEASE = {"lease_seconds": 1.0}
 
@@ -65,3 +62,13 @@ def test_it_freezes_with_its_last_calls_in_flight(make_batch: MakeBatch) -> None
     frozen.send(signal.SIGCONT)
     frozen.wait()
     verify(batch, repeated=batch.in_flight)
+
+
+def test_a_long_sync_interval_is_no_sign_of_death(make_batch: MakeBatch) -> None:
+    """A runner that syncs more rarely than the lease lasts is alive all the same and is not taken over."""
+    batch = make_batch(rows=800, latency_ms=80, partitions=1, interval_seconds=30.0)
+    worker = batch.start(faults=LEASE).until_records(batch.stub, 16)
+    waiter = batch.start(faults=LEASE)
+    for run in (worker, waiter):
+        run.expect(0)
+    verify(batch, repeated=0)

@@ -215,7 +215,7 @@ class PartitionCheckpoint:
 
     def sync(self) -> None:
         """Make the log durable, seal it when it has grown large, show life; PartitionBusyError when taken over."""
-        self._require_lock()
+        self.show_life()
         log = self._log
         if log is not None:
             log.sync()
@@ -224,9 +224,14 @@ class PartitionCheckpoint:
         self._close_detached()
         self._seal(self._unsealed)
 
+    def show_life(self) -> None:
+        """Renew the lease; PartitionBusyError when taken over."""
+        if not self._lock.beat():
+            raise self._taken_over()
+
     def complete(self) -> SealedPartition:
         """Seal everything and write the partition's seal; PartitionBusyError when taken over."""
-        self._require_lock()
+        self.show_life()
         self._detach()
         self._close_detached()
         self._seal(self._leftover)
@@ -251,10 +256,6 @@ class PartitionCheckpoint:
             self._close_detached()
         finally:
             self._lock.release()
-
-    def _require_lock(self) -> None:
-        if not self._lock.beat():
-            raise self._taken_over()
 
     def _taken_over(self) -> PartitionBusyError:
         return PartitionBusyError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pyarrow as pa
@@ -56,7 +57,7 @@ class Dataset:
     @property
     def _bounds(self) -> list[tuple[int, int]]:
         edges = [self.rows * at // self.files for at in range(self.files + 1)]
-        return list(zip(edges, edges[1:], strict=False))
+        return list(pairwise(edges))
 
     def _table(self, start: int, end: int) -> pa.Table:
         ids = self.ids[start:end]

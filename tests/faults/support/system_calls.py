@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 CALLS = ("write", "fsync", "rename", "unlink")
@@ -57,7 +58,7 @@ def _faulty(call: str, real: Callable[..., Any], rules: list[Rule], lock: thread
 
 def _path(call: str, arguments: tuple[Any, ...]) -> str:
     if call in ("write", "fsync"):
-        return os.readlink(f"/proc/self/fd/{arguments[0]}")
+        return str(Path(f"/proc/self/fd/{arguments[0]}").readlink())
     return os.fspath(arguments[1 if call == "rename" else 0])
 
 
