@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 
-import pendulum
 from airflow.providers.common.sql.operators.sql import SQLCheckOperator
 from airflow.sdk import DAG, CronTriggerTimetable
 
@@ -63,8 +62,8 @@ WHERE _partition LIKE '{{ ti.xcom_pull(task_ids='score.plan', key='plan')['scope
 
 with DAG(
     "nightly_risk_scores",
+    # No start date: then installing the DAG at noon does not start last night's run. Backfills need none.
     schedule=CronTriggerTimetable("0 2 * * *", timezone="UTC"),
-    start_date=pendulum.datetime(2026, 1, 1, tz="UTC"),
     catchup=False,
     max_active_runs=1,  # the limits below hold for a run; two runs would ask twice as much of the model
     params={"ai_verb": verb_param(), "date": date_param()},

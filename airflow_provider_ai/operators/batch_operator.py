@@ -140,7 +140,7 @@ class BatchOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """Ask the running call to stop. Called in a signal handler of the main thread, so it must not wait."""
-        self._stop_token().stop("stopped by Airflow (killed, cleared, marked or evicted)")
+        self._stop_token().stop("by Airflow: cleared, marked or evicted")
 
     def _stop_token(self) -> StopToken:
         # Made late: operators are deep-copied, which a lock does not survive.

@@ -56,6 +56,8 @@ def airflow_error(error: Exception) -> Exception:
         return AirflowFailException(f"{error}. Create the connection, then clear this task; a retry cannot help.")
     if isinstance(error, AirflowException | AirflowRuntimeError):
         return error
+    if isinstance(error, ImportError):
+        return AirflowFailException(f"{error}. Install it on the workers, then clear this task; a retry cannot help.")
     if isinstance(error, AIProviderError):
         final = isinstance(error, FINAL) and not isinstance(error, SinkUnavailableError)
         return (AirflowFailException if final else AirflowException)(_with_advice(error))

@@ -67,6 +67,13 @@ def test_a_missing_connection_is_not_retried() -> None:
     assert "Create the connection" in str(mapped)
 
 
+def test_a_missing_library_is_named() -> None:
+    """That text is ours to show, and no retry installs anything."""
+    mapped = airflow_error(ModuleNotFoundError("No module named 'adbc_driver_postgresql'"))
+    assert isinstance(mapped, AirflowFailException)
+    assert "adbc_driver_postgresql" in str(mapped)
+
+
 def test_airflows_own_errors_pass_through() -> None:
     """Skips, fails and the like keep their meaning."""
     error = AirflowFailException("mine")
