@@ -177,7 +177,7 @@ def reconcile_batch(job: BatchJob, plan: PlanReference) -> BatchReport:
 def run_batch(
     job: BatchJob, *, verb: Verb = "resume", on_progress: OnProgress | None = None, stop: StopToken | None = None
 ) -> BatchReport:
-    """Plan, infer, publish and reconcile in this process. An AIProviderError that ends it after planning carries ``report``."""
+    """Plan, infer, publish and reconcile in this process. Errors after planning carry a ``report``."""
     started = time.monotonic()
     stop = stop or StopToken()
     tally = Tally(job.endpoint)
@@ -198,7 +198,7 @@ def _planned_before(job: BatchJob, store: PlanStore, pointer: PlanPointer, listi
     """The manifest the run made before, or None when it should plan anew."""
     from airflow_provider_ai.adapters.datasets import verify_unchanged
 
-    manifest = store.manifest(pointer.key)
+    manifest = store.manifest(pointer.key, fingerprint=pointer.fingerprint)
     if manifest is None or (pointer.listing != listing and pointer.complete):
         return None
     if pointer.listing != listing:

@@ -73,7 +73,7 @@ def _openers(
     """What opens each partition that is not finished; the finished ones go straight into the tally."""
     openers: list[RunOpener] = []
     for index in indexes:
-        sealed = store.files(plan, index).sealed(plan.round)
+        sealed = store.files(plan, index).finished(plan.round)
         if sealed is None:
             openers.append(_opener(job, plan, manifest, store, index))
         else:

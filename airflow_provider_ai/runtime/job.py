@@ -73,7 +73,7 @@ def open_warehouse(job: BatchJob) -> Sink:
 
 def load_manifest(store: PlanStore, plan: PlanReference) -> Manifest:
     """The plan's manifest; CheckpointError when it is gone."""
-    manifest = store.manifest(key_of(plan))
+    manifest = store.manifest(key_of(plan), fingerprint=plan.fingerprint)
     if manifest is None:
         raise CheckpointError(f"{plan.directory}/manifest.json is gone: run the plan step again")
     return manifest

@@ -27,7 +27,7 @@ def batch_status(job: BatchJob) -> BatchStatus:
 
     store = open_plans(job)
     pointer = store.pointer(run_key_of(job))
-    manifest = None if pointer is None else store.manifest(pointer.key)
+    manifest = None if pointer is None else store.manifest(pointer.key, fingerprint=pointer.fingerprint)
     if pointer is None or manifest is None:
         return BatchStatus(plan="none", input_changed=False, partitions=(), quarantine=())
     plan = _reference(job, store, pointer, manifest)

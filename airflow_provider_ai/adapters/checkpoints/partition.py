@@ -15,7 +15,6 @@ Invariants:
 
 from __future__ import annotations
 
-import json
 import threading
 import uuid
 from collections import Counter
@@ -26,6 +25,7 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_provider_ai.adapters.checkpoints import segments
+from airflow_provider_ai.adapters.checkpoints.documents import from_document, to_document
 from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, CheckpointStorage, Lock
 from airflow_provider_ai.core.frames import CorruptFrameError, encode_frame, scan_frames
 from airflow_provider_ai.core.identity import digest
@@ -58,12 +58,12 @@ class SealedPartition:
 
     def to_json(self) -> bytes:
         """Canonical bytes."""
-        return json.dumps(asdict(self), sort_keys=True).encode()
+        return to_document(asdict(self))
 
     @classmethod
     def from_json(cls, data: bytes) -> SealedPartition:
-        """The inverse of :meth:`to_json`."""
-        body = json.loads(data)
+        """The inverse of :meth:`to_json`; ValueError when the bytes are damaged."""
+        body = from_document(data)
         body["good"] = tuple(body["good"])
         body["columns"] = tuple((name, kind) for name, kind in body["columns"])
         body["reasons"] = tuple(QuarantineReason(**reason) for reason in body["reasons"])
@@ -103,11 +103,19 @@ class PartitionFiles:
                 "from the segments without calling the model"
             ) from None
 
+    def finished(self, round_: int) -> SealedPartition | None:
+        """The seal of a round if the segments it names are there; None when there is still something to do."""
+        sealed = self.sealed(round_)
+        return sealed if sealed is not None and set(sealed.good) <= set(self.storage.names()) else None
+
     def segment(self, name: str) -> bytes:
         """The Arrow IPC bytes of a segment whose checksum holds."""
         stored = self.storage.read(name)
         if stored is None:
-            raise CorruptCheckpointError(f"checkpoint segment {self.where}/{name} is missing")
+            raise CorruptCheckpointError(
+                f"checkpoint segment {self.where}/{name} is missing. Run the inference of its partition again (in "
+                "Airflow: clear its infer task): the records of that segment are then called again"
+            )
         segments.check_name(name, stored, where=self.where)
         return self.codec.decode(stored, context=self.context(segments.name_stem(name)))
 

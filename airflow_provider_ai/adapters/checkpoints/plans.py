@@ -13,11 +13,13 @@ earlier rounds are called again. ``resume`` goes on with the current ones.
 
 from __future__ import annotations
 
-import json
+import contextlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
+from airflow_provider_ai.adapters.checkpoints.documents import from_document, to_document
 from airflow_provider_ai.adapters.checkpoints.local_storage import LocalStorage
 from airflow_provider_ai.adapters.checkpoints.object_storage import ObjectStorage
 from airflow_provider_ai.adapters.checkpoints.partition import PartitionFiles
@@ -28,6 +30,8 @@ from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import Codec
 from airflow_provider_ai.core.report import PlanReference
 from airflow_provider_ai.exceptions import CorruptCheckpointError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +73,26 @@ class PlanStore:
     def pointer(self, run: str) -> PlanPointer | None:
         """What a run has planned, or None."""
         data = self._storage.folder("plans").read(f"{run}.json")
-        return None if data is None else PlanPointer(**_load(data, f"{self._uri}/plans/{run}.json"))
+        remedy = "planning an unchanged input again finds the same checkpoints, and nothing is lost"
+        return None if data is None else _load(PlanPointer, data, f"{self._uri}/plans/{run}.json", remedy)
 
     def point(self, run: str, pointer: PlanPointer) -> None:
         """Remember what a run has planned."""
-        self._storage.folder("plans").write(f"{run}.json", json.dumps(asdict(pointer)).encode())
+        self._storage.folder("plans").write(f"{run}.json", to_document(asdict(pointer)))
 
-    def manifest(self, key: str) -> Manifest | None:
-        """The plan of a key, or None when it was never written."""
+    def manifest(self, key: str, *, fingerprint: str) -> Manifest | None:
+        """The plan of a key, which must have this fingerprint; None when it was never written."""
         data = self._storage.folder(key).read("manifest.json")
-        try:
-            return None if data is None else Manifest.from_json(data)
-        except (ValueError, KeyError, TypeError):
-            raise CorruptCheckpointError(
-                f"{self.directory(key)}/manifest.json is damaged: restore it, or delete the folder to start afresh"
-            ) from None
+        if data is None:
+            return None
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            manifest = Manifest.from_json(data)
+            if manifest.fingerprint == fingerprint:
+                return manifest
+        raise CorruptCheckpointError(
+            f"{self.directory(key)}/manifest.json is damaged. Restore it, or delete it and plan again: an unchanged "
+            "input gives the same plan, and nothing is lost"
+        )
 
     def save_manifest(self, key: str, manifest: Manifest) -> None:
         """Write the plan, once: a second call with the same key writes the same bytes."""
@@ -94,14 +103,15 @@ class PlanStore:
     def current_pass(self, key: str) -> Pass:
         """The pass a resume goes on with."""
         data = self._storage.folder(key).read("pass.json")
-        return Pass() if data is None else Pass(**_load(data, f"{self.directory(key)}/pass.json"))
+        remedy = "the first pass over the plan is then current again; later recomputes and retries are forgotten"
+        return Pass() if data is None else _load(Pass, data, f"{self.directory(key)}/pass.json", remedy)
 
     def begin(self, key: str, verb: Verb) -> Pass:
         """The pass that ``verb`` opens, made current."""
         current = self.current_pass(key)
         wanted = current.after(verb)
         if wanted != current:
-            self._storage.folder(key).write("pass.json", json.dumps(asdict(wanted)).encode())
+            self._storage.folder(key).write("pass.json", to_document(asdict(wanted)))
         return wanted
 
     def files(self, plan: PlanReference, index: int) -> PartitionFiles:
@@ -124,11 +134,8 @@ def open_storage(uri: str, options: StorageOptions | None = None) -> CheckpointS
     return ObjectStorage(filesystem, path)
 
 
-def _load(data: bytes, where: str) -> dict[str, Any]:
+def _load(kind: Callable[..., T], data: bytes, where: str, remedy: str) -> T:
     try:
-        body = json.loads(data)
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise CorruptCheckpointError(f"{where} is damaged: restore it, or delete it to plan again")
-    return body
+        return kind(**from_document(data))
+    except (ValueError, TypeError):
+        raise CorruptCheckpointError(f"{where} is damaged. Restore it, or delete it: {remedy}") from None
