@@ -26,6 +26,7 @@ OnProgress = Callable[[Progress], None]
 
 TICK_SECONDS = 0.25
 STORE_EVERY_SECONDS = 2.0
+STORE_AGAIN_AFTER_SECONDS = 60.0
 LOG_EVERY_SECONDS = 30.0
 STOP_WAIT_SECONDS = 30.0
 PROGRESS_KEY = "progress"
@@ -51,32 +52,33 @@ class ProgressReporter:
         self._latest: Progress | None = None
         self._stored: Progress | None = None
         self._logged: Progress | None = None
-        self._stored_at = self._logged_at = float("-inf")
+        self._store_at = self._log_at = float("-inf")
 
     def note(self, progress: Progress) -> None:
         """Take the latest progress. The only method the worker thread calls."""
         self._latest = progress
 
     def tick(self, *, last: bool = False) -> None:
-        """Show what is due; everything new when it is the ``last`` time. Main thread only."""
+        """Show what is due; the ``last`` time store what is new (the log gets a summary instead). Main thread only."""
         now, latest = self._clock(), self._latest
         if latest is None:
             return
-        if latest is not self._stored and (last or now - self._stored_at >= STORE_EVERY_SECONDS):
-            self._stored, self._stored_at = latest, now
-            self._save(latest)
-        if latest is not self._logged and (last or now - self._logged_at >= LOG_EVERY_SECONDS):
-            self._logged, self._logged_at = latest, now
+        if latest is not self._stored and (last or now >= self._store_at):
+            self._stored = latest
+            self._store_at = now + (STORE_EVERY_SECONDS if self._save(latest) else STORE_AGAIN_AFTER_SECONDS)
+        if latest is not self._logged and not last and now >= self._log_at:
+            self._logged, self._log_at = latest, now + LOG_EVERY_SECONDS
             log.info(progress_line(latest))
 
-    def _save(self, progress: Progress) -> None:
+    def _save(self, progress: Progress) -> bool:
         if self._store is None:
-            return
+            return True
         try:
             self._store.set(PROGRESS_KEY, progress.to_dict())
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the store, the batch goes on without it
-            log.warning("Progress cannot be shown in the UI (%s); the batch goes on.", type(error).__name__)
-            self._store = None
+            log.warning("Progress cannot be shown in the UI for now (%s); the batch goes on.", type(error).__name__)
+            return False
+        return True
 
 
 def progress_line(progress: Progress) -> str:

@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import Context, TaskGroup, XComArg
 from airflow_provider_ai.core.config import VERBS, Limits, Verb, require
 from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.ports import Request
-from airflow_provider_ai.core.report import PlanReference
+from airflow_provider_ai.core.report import BatchReport, PartitionReport, PlanReference, Progress, PublishReport
 from airflow_provider_ai.core.requests import (
     JsonRequest,
     OpenAIChatRequest,
@@ -142,8 +142,10 @@ class AIBatchInferenceOperator(BatchOperator):
         job = self.job(limits=shared_limits(self.limits, tasks=side_by_side))
         log.info("Partition %s of %s: %s", index + 1, plan.partitions, self.partition.get("label", ""))
 
-        def call(note: OnProgress) -> Any:
-            return infer_partition(job, plan, index, on_progress=note, stop=self._stop_token())
+        def call(note: OnProgress) -> PartitionReport:
+            report = infer_partition(job, plan, index, on_progress=note, stop=self._stop_token())
+            note(_at_the_end(report))
+            return report
 
         report = self.attend(context, call)
         log.info(
@@ -180,7 +182,7 @@ class AIPublishOperator(_AfterInference):
 
         plan, job, run_id = plan_reference(self.plan), self.job(with_sink=True), context["ti"].run_id
 
-        def call(note: OnProgress) -> Any:
+        def call(note: OnProgress) -> PublishReport:
             return publish_batch(job, plan, run_id=run_id, on_progress=note, stop=self._stop_token())
 
         report = self.attend(context, call)
@@ -197,7 +199,7 @@ class AIReconcileOperator(_AfterInference):
 
         plan, job = plan_reference(self.plan), self.job(with_sink=True)
 
-        def call(_note: OnProgress) -> Any:
+        def call(_note: OnProgress) -> BatchReport:
             return reconcile_batch(job, plan)
 
         report = self.attend(context, call, stop_wait_seconds=0)
@@ -206,6 +208,22 @@ class AIReconcileOperator(_AfterInference):
             *(f"{count:,}" for count in (report.records, report.succeeded, report.quarantined, report.published)),
         )
         return asdict(report)
+
+
+def _at_the_end(report: PartitionReport) -> Progress:
+    """The last word on a partition, also where it was over before there was any progress to tell."""
+    fresh = report.rows - report.reused
+    return Progress(
+        phase="infer",
+        done=report.succeeded + report.quarantined,
+        quarantined=report.quarantined,
+        total=report.rows,
+        records_per_second=fresh / report.seconds if report.seconds > 0 else 0.0,
+        eta_seconds=0.0,
+        prompt_tokens=report.prompt_tokens,
+        completion_tokens=report.completion_tokens,
+        cost_usd=report.cost_usd,
+    )
 
 
 def plan_reference(value: Any) -> PlanReference:

@@ -29,24 +29,18 @@ log = logging.getLogger(__name__)
 # A retry of the same task meets the same wall.
 FINAL = (SpecError, InputError, CorruptCheckpointError, QuarantineThresholdError, SinkError, ReconciliationError)
 
-# What a person can do in Airflow; the first class that fits.
+# The messages say what happened and what would help; this says where to click. The first class that fits.
 ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
-    (SpecError, "Fix the setting or the connection, then clear this task."),
-    (InputChangedError, "Run it with ai_verb=recompute to plan the input as it is now, or put the files back."),
-    (InputError, "Fix the data, then clear the group from its plan task on."),
+    (SpecError, "correct the DAG or the connection, then clear this task."),
+    (InputChangedError, "run it with param ai_verb=recompute."),
+    (InputError, "once the data are right, clear the group from its plan task on."),
     (
         QuarantineThresholdError,
-        (
-            "Nothing was published and every answer is kept. Fix the cause and run it with ai_verb=retry_failed, which "
-            "calls only these records again; or accept them: raise max_quarantined_fraction and clear this task."
-        ),
+        "run it with param ai_verb=retry_failed, or raise max_quarantined_fraction and clear this task.",
     ),
-    (SinkUnavailableError, "Retries publish from the checkpoints and call no model."),
-    (
-        SinkError,
-        "Fix the table or the grants, then clear this task: it publishes from the checkpoints, calling no model.",
-    ),
-    (ReconciliationError, "Clear the publish task and the tasks after it: they call no model."),
+    (SinkUnavailableError, "retries go on by themselves; after the last one, clear this task."),
+    (SinkError, "once the table and the grants are right, clear this task."),
+    (ReconciliationError, "clear the publish task and the tasks after it; they call no model."),
 )
 
 
@@ -70,7 +64,8 @@ def airflow_error(error: Exception) -> Exception:
 
 
 def _with_advice(error: AIProviderError) -> str:
+    text = str(error)
     for kind, advice in ADVICE:
         if isinstance(error, kind):
-            return f"{error} {advice}" if str(error).rstrip().endswith((".", "!", "?")) else f"{error}. {advice}"
-    return str(error)
+            return f"{text}{'' if text.endswith('.') else '.'} In Airflow: {advice}"
+    return text

@@ -68,7 +68,7 @@ class FakeRuntime:
         self, job: Any, plan: PlanReference, index: int, *, on_progress: OnProgress, stop: StopToken
     ) -> PartitionReport:
         self._enter("infer", job, plan, index)
-        on_progress(Progress(phase="infer", done=ROWS, quarantined=1, total=ROWS))
+        on_progress(Progress(phase="infer", done=1, quarantined=0, total=ROWS))
         return PartitionReport(
             index=index, rows=ROWS, succeeded=ROWS - 1, quarantined=1, requests=ROWS, reused=0, seconds=0.5
         )

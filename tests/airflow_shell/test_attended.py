@@ -104,22 +104,30 @@ def test_the_same_progress_is_not_shown_twice() -> None:
     assert [value["done"] for value in store.values] == [1, 2]
 
 
-def test_a_store_that_fails_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
-    """The batch goes on, one warning says so, and the error's own text stays inside."""
-    store = Store(RuntimeError("secret detail"))
+def test_a_store_that_fails_is_left_alone_for_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    """The batch goes on, a warning a minute says so, and the error's own text stays inside."""
+    store, clock = Store(RuntimeError("secret detail")), iter([0.0, 3.0, 59.0, 61.0])
+    reporter = ProgressReporter(store, clock=lambda: next(clock))
+    with caplog.at_level(logging.WARNING):
+        for done in range(4):
+            store.error = None if done == 3 else store.error
+            reporter.note(progress(done))
+            reporter.tick()
+    assert [value["done"] for value in store.values] == [3]
+    assert len(caplog.messages) == 1
+    assert "RuntimeError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_a_store_that_fails_does_not_fail_the_call() -> None:
+    """Progress is an aid."""
+    reporter = ProgressReporter(Store(RuntimeError("no")))
 
     def call(note: Callable[[Progress], None]) -> int:
         note(progress(1))
         return 7
 
-    with caplog.at_level(logging.WARNING):
-        reporter = ProgressReporter(store)
-        assert attend(call, stop=StopToken(), reporter=reporter) == 7
-        reporter.note(progress(2))
-        reporter.tick(last=True)
-    assert len(caplog.messages) == 1
-    assert "RuntimeError" in caplog.text
-    assert "secret" not in caplog.text
+    assert attend(call, stop=StopToken(), reporter=reporter) == 7
 
 
 @pytest.fixture

@@ -348,8 +348,9 @@ def test_progress_is_in_the_task_state_store(runtime: FakeRuntime, run_dag: Call
     with create_session() as session:
         rows = session.scalars(select(TaskStateStoreModel).where(TaskStateStoreModel.run_id == run.run_id)).all()
         values = {(row.task_id, row.map_index): json.loads(row.value) for row in rows if row.key == "progress"}
-    assert values["score.infer", 0]["done"] == 100
-    assert values["score.infer", 1]["quarantined"] == 1
+    assert {"done": 100, "quarantined": 1, "total": 100, "records_per_second": 200.0}.items() <= values[
+        "score.infer", 1
+    ].items()
 
 
 # --- the DAG as Airflow stores it ---------------------------------------------------------------------------------

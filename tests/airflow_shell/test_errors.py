@@ -30,13 +30,14 @@ def test_every_error_is_mapped(kind: type[Exception]) -> None:
     assert isinstance(mapped, AirflowException)
     assert isinstance(mapped, AirflowFailException) == (kind not in RETRYABLE)
     assert str(mapped).startswith("the message")
-    assert ". ." not in str(mapped)
+    assert ".." not in str(mapped)
+    assert str(airflow_error(kind("the message."))).startswith("the message.")
 
 
 def test_advice_is_for_the_nearest_class() -> None:
     """A changed input has advice of its own although it is an input error."""
     changed, missing = (str(airflow_error(kind("x"))) for kind in (exceptions.InputChangedError, exceptions.InputError))
-    assert "recompute" in changed
+    assert "ai_verb=recompute" in changed
     assert "recompute" not in missing
     kinds = [kind for kind, _ in ADVICE]
     assert all(not issubclass(later, earlier) for i, earlier in enumerate(kinds) for later in kinds[i + 1 :])

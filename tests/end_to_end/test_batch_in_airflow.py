@@ -198,6 +198,15 @@ def test_backfill_and_backfill_again(batch_airflow: BatchAirflow) -> None:
     def backfill(*options: str) -> set[int]:
         batch.airflow.environment.backfill("backfilled", first, last, *options)
         batch.api.wait_for_backfill("backfilled", runs=3, deadline_seconds=120)
+        # Airflow allows one backfill of a DAG at a time, and looks every 30 s whether one is over.
+        wait_until(
+            lambda: all(
+                made["completed_at"] for made in batch.api.pages("/backfills", "backfills", dag_id="backfilled")
+            ),
+            deadline_seconds=60,
+            what="the backfill is complete",
+            poll_seconds=0.5,
+        )
         for day in days:
             assert sorted(batch.published(day, "backfilled")) == sorted(label_of(key) for key in ids[day])
         return {count for day in days for count in batch.calls(ids[day])}
