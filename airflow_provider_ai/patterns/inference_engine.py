@@ -223,6 +223,7 @@ class InferenceEngine:
         started = self._loop.time()
         reply: Reply | None = None
         failed: CallFailedError | None = None
+        defect: AIProviderError | None = None
         encoded = call.encoded
         assert encoded is not None  # noqa: S101 - _render came before
         try:
@@ -231,8 +232,13 @@ class InferenceEngine:
             )
         except CallFailedError as error:
             failed = error
+        except Exception as error:  # noqa: BLE001 - an endpoint raises nothing else; its records must not get lost
+            defect = _defect(error)
         finally:
             self._in_flight -= 1
+        if defect is not None:
+            self._fail(defect)
+            return
         now = self._loop.time()
         self._step(lambda: self._settle(call, reply, failed, now, now - started))
         self._step(self._pump)
