@@ -264,6 +264,7 @@ class InferenceEngine:
         if verdict.action is Action.DECODE and reply is not None:
             self._decode(call, reply, now)
         elif verdict.action is Action.REJECT:
+            call.attempts += 1
             self._reject(call, verdict.error_class, status, now)
         elif verdict.action is Action.RETRY and counts:
             self._retry(call, verdict.error_class, status, now)
@@ -358,8 +359,7 @@ class InferenceEngine:
             self._queue.delay(call, now + delay)
 
     def _reject(self, call: Call, error_class: str, status: int | None, now: float) -> None:
-        """Sending the same again cannot help: find the culprit by halving, or give the record up."""
-        call.attempts += 1
+        """Sending the same (again) cannot help: find the culprit by halving, or give the record up."""
         if len(call.records) > 1:
             for half in call.split():
                 self._queue.delay(half, now)
