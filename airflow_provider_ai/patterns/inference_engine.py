@@ -415,11 +415,13 @@ class InferenceEngine:
 
     def _fail(self, error: AIProviderError, *, grace_seconds: float | None = None) -> None:
         """Send nothing more; wait for what is in flight, at most ``grace_seconds`` (default: a call's deadline)."""
-        if self._error is not None:
+        grace = self._limits.request_deadline_seconds if grace_seconds is None else grace_seconds
+        give_up_at = self._loop.time() + grace
+        if self._error is not None:  # the first error stays, but a stop shortens an end that is already under way
+            self._give_up_at = min(self._give_up_at, give_up_at)
             return
         self._error = error
-        grace = self._limits.request_deadline_seconds if grace_seconds is None else grace_seconds
-        self._give_up_at = self._loop.time() + grace
+        self._give_up_at = give_up_at
         self._hungry.set()
         self._check_over()
 
