@@ -406,7 +406,15 @@ class InferenceEngine:
 
     def _complete(self, run: PartitionRun) -> None:
         self._open.remove(run)
-        self._closing.append(self._loop.run_in_executor(self._keeper, _finish, run))
+        closing = self._loop.run_in_executor(self._keeper, _finish, run)
+        closing.add_done_callback(self._completed)
+        self._closing.append(closing)
+
+    def _completed(self, closing: asyncio.Future[None]) -> None:
+        """What cannot be sealed ends the run at once: the partitions behind it would be paid for first."""
+        error = None if closing.cancelled() else closing.exception()
+        if error is not None:
+            self._fail(_as_ours(error))
 
     # --- ending --------------------------------------------------------------------------------------------------
 
