@@ -136,8 +136,7 @@ class InferenceEngine:
 
     async def _feed(self, openers: Iterable[RunOpener]) -> None:
         for opener in openers:
-            run = await self._loop.run_in_executor(self._reader, opener, self._halted)
-            self._open.append(run)
+            run = await self._loop.run_in_executor(self._reader, self._opened, opener)
             self.tally.opened(run)
             self._check_allowance()
             if run.pending == 0:
@@ -151,6 +150,12 @@ class InferenceEngine:
                 return
         self._fed = True
         self._pump()
+
+    def _opened(self, opener: RunOpener) -> PartitionRun:
+        """Open a partition. Noted here, in the reader thread: one that is opened while the run ends is let go too."""
+        run = opener(self._halted)
+        self._open.append(run)
+        return run
 
     async def _offer(self, run: PartitionRun, records: Sequence[Record]) -> None:
         """Queue the records and wait until they are nearly used up."""
@@ -419,7 +424,7 @@ class InferenceEngine:
     # --- ending --------------------------------------------------------------------------------------------------
 
     def _halted(self) -> bool:
-        return self._error is not None or self._stop.stopped
+        return self._error is not None or self._stop.stopped or self._over.is_set()
 
     def _fail(self, error: AIProviderError, *, grace_seconds: float | None = None) -> None:
         """Send nothing more; wait for what is in flight, at most ``grace_seconds`` (default: a call's deadline)."""
@@ -450,17 +455,21 @@ class InferenceEngine:
             self._over.set()
 
     async def _shut_down(self, helpers: Sequence[asyncio.Task[None]]) -> None:
+        self._over.set()
         for task in [*self._tasks, *helpers]:
             task.cancel()
         await asyncio.gather(*self._tasks, *helpers, return_exceptions=True)
-        for run in self._open:
-            self._closing.append(self._loop.run_in_executor(self._keeper, run.journal.close))
-        results = await asyncio.gather(*self._closing, return_exceptions=True)
-        for result in results:
+        await self._close_open()  # first what is there: the reader may still be busy for a while
+        self._reader.shutdown(wait=True, cancel_futures=True)
+        await self._close_open()
+        self._keeper.shutdown(wait=True)
+
+    async def _close_open(self) -> None:
+        while self._open:
+            self._closing.append(self._loop.run_in_executor(self._keeper, self._open.pop().journal.close))
+        for result in await asyncio.gather(*self._closing, return_exceptions=True):
             if isinstance(result, BaseException) and self._error is None:
                 self._error = _as_ours(result)
-        self._reader.shutdown(wait=True, cancel_futures=True)
-        self._keeper.shutdown(wait=True)
 
     # --- beside the calls ----------------------------------------------------------------------------------------
 
