@@ -498,7 +498,9 @@ class InferenceEngine:
             synced_at = self._loop.time() if due else synced_at
             try:
                 for run in list(self._open):
-                    await self._loop.run_in_executor(self._keeper, run.journal.sync if due else run.journal.show_life)
+                    if run in self._open:  # another one's sync takes time, and this one may be finished meanwhile
+                        work = run.journal.sync if due else run.journal.show_life
+                        await self._loop.run_in_executor(self._keeper, work)
                 failures = 0
             except OSError:
                 failures += 1
