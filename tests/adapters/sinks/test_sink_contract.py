@@ -89,7 +89,6 @@ def read(kind: str, url: str, query: str = "SELECT visit_id FROM scores ORDER BY
 
         with duckdb.connect(url.removeprefix("duckdb:///"), read_only=True) as connection:
             return connection.execute(query).fetchall()
-    url = url.replace("generic-", "")
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     try:
         with engine.connect() as connection:
