@@ -18,7 +18,11 @@ def _label(manifest: Manifest, partition: Partition) -> str:
     first, last = partition.slices[0], partition.slices[-1]
     if first.file != last.file:
         files = len({piece.file for piece in partition.slices})
-        return f"{_name(manifest, first)} … {_name(manifest, last)} ({files:,} files, {partition.rows:,})"
+        start, end = _name(manifest, first), _name(manifest, last)
+        folder = start.rpartition("/")[0]
+        if folder and end.startswith(f"{folder}/"):
+            end = end.rpartition("/")[2]
+        return f"{start} … {end} ({files:,} files, {partition.rows:,})"
     if partition.rows == manifest.files[first.file].rows:
         return f"{_name(manifest, first)} ({partition.rows:,})"
     return f"{_name(manifest, first)} rows {first.start:,}–{last.end - 1:,} ({partition.rows:,})"

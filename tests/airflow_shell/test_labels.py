@@ -39,6 +39,16 @@ def manifest(paths: dict[str, int], *partitions: list[tuple[int, int, int]]) -> 
             [(0, 0, 10), (1, 0, 10), (2, 0, 5)],
             "1.csv … 3.csv (3 files, 25)",
         ),
+        (
+            {"a/dt=1/1.csv": 10, "a/dt=1/2.csv": 10, "a/dt=2/1.csv": 10},
+            [(0, 0, 10), (1, 0, 10)],
+            "dt=1/1.csv … 2.csv (2 files, 20)",  # the folder once
+        ),
+        (
+            {"a/dt=1/1.csv": 10, "a/dt=1/2.csv": 10, "a/dt=2/1.csv": 10},
+            [(1, 0, 10), (2, 0, 10)],
+            "dt=1/2.csv … dt=2/1.csv (2 files, 20)",
+        ),
     ],
 )
 def test_labels(paths: dict[str, int], slices: list[tuple[int, int, int]], label: str) -> None:
