@@ -6,8 +6,10 @@ epoch, round) comes from the checkpoint folder, so each step can run in another 
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
+from contextlib import suppress
 
 from airflow_provider_ai.adapters.checkpoints.plans import PlanPointer, PlanStore, key_of
 from airflow_provider_ai.core.config import Verb
@@ -185,6 +187,7 @@ def run_batch(
     rows, published = plan.rows, 0
     try:
         manifest = load_manifest(open_plans(job), plan)
+        threading.Thread(target=_warm_up, args=(job,), name="ai-warm-up", daemon=True).start()
         infer(job, plan, manifest, range(plan.partitions), on_progress, stop, tally=tally)
         published = publish_batch(job, plan, run_id=_run_id(), on_progress=on_progress, stop=stop).published
         reconcile_batch(job, plan)
@@ -204,6 +207,14 @@ def _planned_before(job: BatchJob, store: PlanStore, pointer: PlanPointer, listi
     if pointer.listing != listing:
         verify_unchanged(manifest, job.input, job.storage)
     return manifest
+
+
+def _warm_up(job: BatchJob) -> None:
+    """Load while the calls wait what sealing and publishing need later: half a second of imports."""
+    with suppress(AIProviderError, ImportError):
+        import pandas  # noqa: F401 - pyarrow imports it on its first conversion of Python values
+
+        open_warehouse(job).close()
 
 
 def _run_id() -> str:

@@ -36,7 +36,7 @@ from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import CheckpointError, CorruptCheckpointError, PartitionBusyError
 
 ROTATE_BYTES = 16 * 1024 * 1024
-ROTATE_RECORDS = 65_536
+ROTATE_RECORDS = 16_384  # sealed beside the calls, so that little is left to seal at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
