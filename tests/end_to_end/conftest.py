@@ -14,15 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.stub import StubServer
-from tests.support import airflow_env
+from tests.support import airflow_env, ministack
 from tests.support.airflow_env import RunningAirflow
 from tests.support.airflow_rest import AirflowApi
+from tests.support.ministack import MiniStack
 from tests.support.mlserver import MODEL, ModelServer
 from tests.support.postgres import PostgresServer
 from tests.support.processes import REPOSITORY, free_port
 
 # In every record id and note; found nowhere but in the lake and the warehouse.
 CANARY = "CANARY-9f3b7c21"
+
+
+DAGS = ("several_partitions", "one_partition", "on_s3", "backfilled", "waiting", "nightly_risk_scores")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,22 +76,20 @@ class BatchAirflow:
     warehouse: str
     metadata: str
     late_port: int
-    made: set[str] = field(default_factory=set)
+    made: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def api(self) -> AirflowApi:
         return self.airflow.api
 
-    def write(self, name: str, rows: int) -> list[str]:
-        """Write a data set of the lake; its record ids. ``name`` is new, because checkpoints outlive a run."""
-        assert name not in self.made
-        self.made.add(name)
-        ids = [f"{CANARY}-{name}-{number:04d}" for number in range(rows)]
-        notes = [f"note of {key}" for key in ids]
+    def write(self, name: str, rows: int, *, part: int = 0) -> list[str]:
+        """Write a file of a data set of the lake; its record ids. No name is used by two tests: checkpoints stay."""
+        assert (name, part) not in self.made
+        self.made.add((name, part))
+        ids = [f"{CANARY}-{name}-{part}-{number:04d}" for number in range(rows)]
         folder = self.lake / name
-        folder.mkdir(parents=True)
-        table = pa.table({"visit_id": ids, "note": notes})
-        pq.write_table(table, folder / "part-0.parquet", row_group_size=20)
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(visits(ids), folder / f"part-{part}.parquet", row_group_size=20)
         return ids
 
     def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -116,9 +118,17 @@ class BatchAirflow:
         return [label for (label,) in self.query(sql, f"%/{name}/%")]
 
 
+def visits(ids: list[str]) -> pa.Table:
+    """The rows of a data set."""
+    return pa.table({"visit_id": ids, "note": [f"note of {key}" for key in ids]})
+
+
 @pytest.fixture(scope="session")
 def batch_airflow(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer, model_server: ModelServer
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres_server: PostgresServer,
+    model_server: ModelServer,
+    ministack_server: MiniStack,
 ) -> Iterator[BatchAirflow]:
     """Started once; the stub keeps counting from test to test, so that a late repeat would be seen."""
     root = tmp_path_factory.mktemp("batch")
@@ -134,12 +144,27 @@ def batch_airflow(
             postgres=postgres_server,
             dags_folder=dags,
             plugins_folder=REPOSITORY / "plugins",
-            connections=_connections(stub, model_server, postgres_server, database, late_port),
+            connections={
+                **_endpoints(stub, model_server, late_port),
+                "warehouse": {
+                    "conn_type": "postgres",
+                    "host": "127.0.0.1",
+                    "port": postgres_server.port,
+                    "login": "postgres",
+                    "schema": database,
+                },
+                "lake": {
+                    "conn_type": "aws",
+                    "login": ministack.ACCESS_KEY,
+                    "password": ministack.SECRET_KEY,
+                    "extra": {"region_name": ministack.REGION, "endpoint_url": ministack_server.url},
+                },
+            },
             settings={"AI_LAKE_ROOT": str(lake), "AI_ROWS_PER_PARTITION": "100"},
         )
         metadata = environment.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
         with airflow_env.components(environment) as airflow:
-            for dag_id in ("several_partitions", "one_partition", "backfilled", "waiting", "nightly_risk_scores"):
+            for dag_id in DAGS:
                 airflow.api.wait_for_dag(dag_id)
             yield BatchAirflow(
                 airflow=airflow,
@@ -151,17 +176,13 @@ def batch_airflow(
             )
 
 
-def _connections(
-    stub: StubServer, model: ModelServer, postgres: PostgresServer, database: str, late_port: int
-) -> dict[str, dict[str, Any]]:
+def _endpoints(stub: StubServer, model: ModelServer, late_port: int) -> dict[str, dict[str, Any]]:
     def endpoint(url: str, protocol: str, name: str) -> dict[str, Any]:
         extra = {"protocol": protocol, "model": name}
         return {"conn_type": "ai_endpoint", "host": url, "password": f"key-{CANARY}", "extra": extra}
 
-    warehouse = {"conn_type": "postgres", "host": "127.0.0.1", "login": "postgres", "schema": database}
     return {
         "stub_model": endpoint(stub.url, "json", "m"),
         "late_model": endpoint(f"http://127.0.0.1:{late_port}", "open-inference", "m"),
         "risk_model": endpoint(model.url, "open-inference", MODEL),
-        "warehouse": {**warehouse, "port": postgres.port},
     }

@@ -11,11 +11,13 @@ from datetime import date
 from typing import Any
 
 import psutil
+import pyarrow.parquet as pq
 import pytest
 from sqlalchemy.engine import make_url
 
 from benchmarks.stub import StubServer, label_of
-from tests.end_to_end.conftest import CANARY, BatchAirflow, Run
+from tests.end_to_end.conftest import CANARY, BatchAirflow, Run, visits
+from tests.support.ministack import MiniStack
 from tests.support.processes import wait_until
 
 IN_FLIGHT = 16  # concurrency of the scenarios, shared by the partitions that run side by side
@@ -142,6 +144,8 @@ def test_recompute_and_retry_failed(batch_airflow: BatchAirflow) -> None:
     assert batch.calls(ids) == [3 if key in poison else 2 for key in ids]
     run.clear(("infer", 0))  # a mapped task resumes the pass that its plan opened
     assert batch.calls(ids) == [3 if key in poison else 2 for key in ids]
+    run.clear()  # the plan task runs again, and the run still says recompute
+    assert batch.calls(ids) == [4 if key in poison else 3 for key in ids]
     check_published(batch, "verbs", ids)
 
 
@@ -166,6 +170,40 @@ def test_too_many_quarantined_then_retry_failed(batch_airflow: BatchAirflow) -> 
     assert max(calls) == 2
     assert calls[6:] == [1] * 34
     check_published(batch, "threshold", ids)
+
+
+def test_the_input_grows_after_the_run(batch_airflow: BatchAirflow) -> None:
+    """Clearing a completed run plans what is there now; the table holds the new rows and no old ones."""
+    batch = batch_airflow
+    ids = batch.write("grows", 20)
+    run = batch.run("grows")
+    more = batch.write("grows", 10, part=1)
+    run.clear()
+    assert run.xcom("reconcile")["records"] == 30
+    assert batch.calls(ids) == [2] * 20  # another plan is another computation
+    assert batch.calls(more) == [1] * 10
+    check_published(batch, "grows", ids + more)
+
+
+def test_the_input_changes_under_an_unfinished_run(batch_airflow: BatchAirflow) -> None:
+    """No silent mix of old answers and new rows: the plan task says so at once, and recompute is the way on."""
+    batch = batch_airflow
+    ids = batch.write("changes", 20)
+    batch.stub.set_faults({"do": "status", "status": 422, "ids": ids})
+    run = batch.run("changes", state="failed")
+    more = batch.write("changes", 10, part=1)
+    batch.stub.set_faults(latency_ms=20)
+    run.clear(wait=False)
+    run.wait(state="failed")
+    [plan] = run.instances("plan")
+    assert (plan["state"], plan["try_number"]) == ("failed", 2)
+    log = batch.api.task_log(plan)
+    assert "the input changed" in log
+    assert "ai_verb=recompute" in log
+    assert batch.calls(more) == [0] * 10
+
+    batch.run("changes", ai_verb="recompute")
+    check_published(batch, "changes", ids + more)
 
 
 def test_a_dead_warehouse_costs_retries_and_no_calls(batch_airflow: BatchAirflow) -> None:
@@ -214,6 +252,20 @@ def test_backfill_and_backfill_again(batch_airflow: BatchAirflow) -> None:
     assert backfill() == {1}
     assert backfill("--reprocess-behavior", "completed") == {1}
     assert backfill("--reprocess-behavior", "completed", "--dag-run-conf", '{"ai_verb": "recompute"}') == {2}
+
+
+def test_lake_and_checkpoints_on_s3(batch_airflow: BatchAirflow, ministack_server: MiniStack) -> None:
+    """Through the AWS connection; what is cleared finds its answers there."""
+    batch, bucket = batch_airflow, ministack_server.make_bucket("lake")
+    ids = [f"{CANARY}-s3-{number:04d}" for number in range(50)]
+    files = ministack_server.filesystem()
+    pq.write_table(visits(ids), f"{bucket}/visits/part-0.parquet", filesystem=files, row_group_size=20)
+    run = Run(api=batch.api, dag_id="on_s3", run_id=batch.api.trigger("on_s3", conf={"bucket": bucket}))
+    run.wait()
+    assert run.xcom("reconcile")["published"] == 50
+    run.clear()
+    assert batch.calls(ids) == [1] * 50
+    assert sorted(label for (label,) in batch.query("SELECT label FROM on_s3")) == sorted(map(label_of, ids))
 
 
 def test_the_sensor_waits_in_a_real_triggerer(batch_airflow: BatchAirflow) -> None:

@@ -48,6 +48,16 @@ def scenarios(dag_id: str, *, rows_per_partition: int) -> DAG:
 several_partitions = scenarios("several_partitions", rows_per_partition=20)
 one_partition = scenarios("one_partition", rows_per_partition=1000)
 
+with DAG("on_s3", schedule=None, params={"bucket": Param("", type="string")}, doc_md=__doc__) as on_s3:
+    batch_inference(
+        group_id="score",
+        input="s3://{{ params.bucket }}/visits/",
+        sink=WarehouseSink(conn_id="warehouse", table="on_s3"),
+        aws_conn_id="lake",
+        rows_per_partition=20,
+        **{**COMMON, "checkpoint_uri": "s3://{{ params.bucket }}/checkpoints/"},
+    )
+
 # Scheduled, for backfills.
 with DAG(
     "backfilled",
