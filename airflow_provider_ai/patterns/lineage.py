@@ -20,6 +20,7 @@ from airflow_provider_ai.core.outcomes import OUTPUT_PREFIX
 
 _CONSTANT = ("_run_id", "_partition", "_model", "_prompt_hash", "_schema_version")
 _STORED = {"_record_key": "key", "_inferred_at": "inferred_at"}
+_EMPTY_LISTS = "list<item: null>"
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
@@ -114,7 +115,11 @@ def _cast(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
         return column
     if pa.types.is_string(target) and (pa.types.is_nested(column.type) or pa.types.is_boolean(column.type)):
         return pa.chunked_array([_json_text(column.to_pylist())])
-    return pc.cast(column, target)
+    return pc.cast(column, target, safe=not _floating(target))  # integers beyond 2^53: the nearest double
+
+
+def _floating(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind.value_type if pa.types.is_list(kind) else kind))
 
 
 def _json_text(values: Sequence[object]) -> pa.Array:
@@ -122,7 +127,9 @@ def _json_text(values: Sequence[object]) -> pa.Array:
 
 
 def _common_type(kinds: set[str]) -> pa.DataType:
-    known = kinds - {"null", "list<item: null>"}
+    known = kinds - {"null"}
+    if any(kind != _EMPTY_LISTS and kind.startswith("list<") for kind in known):
+        known.discard(_EMPTY_LISTS)
     if len(known) == 1:
         return _type(next(iter(known)))
     if not known:
