@@ -80,7 +80,7 @@ SYSTEM_CALLS = [  # counted per thread: only the checkpoint thread names more th
     ("rename", 2, r"p00001/done-000\.json"),
     ("unlink", 1, r"p00002/log-.*\.wal"),
     ("unlink", 1, r"p00002/log-.*\.wal"),  # by the resume, which finds it replaced
-    ("rename", 3, r"p00003/done-000\.json"),
+    ("rename", 3, r"p00003/(good-|done-000\.json)"),  # good- when the killed run had begun the partition
     ("rename", 2, r"plans/\w+\.json"),
 ]
 
