@@ -16,22 +16,23 @@ from tests.faults.support.warehouse import Row
 Id = int | str
 
 
-def verify(batch: Batch, *, repeated: int = 0, quarantined: Collection[Id] = ()) -> None:
+def verify(batch: Batch, *, repeated: int = 0, quarantined: Collection[Id] = (), stage: str = "called") -> None:
     """Every invariant holds, also after one more run.
 
     :param repeated: calls beyond one per record that the faults of the test may have cost, at most
     :param quarantined: records that are in quarantine and so not in the table; their calls are not counted
+    :param stage: which calls are counted at the server: ``called``, or only those it has ``paid`` for
     """
-    found = problems(batch, repeated=repeated, quarantined=quarantined) or list(_unclean(batch))
+    found = problems(batch, repeated=repeated, quarantined=quarantined, stage=stage) or list(_unclean(batch))
     assert not found, "\n".join([*found, "stderr of the last run:", batch.runs[-1].stderr])
 
 
-def problems(batch: Batch, *, repeated: int = 0, quarantined: Collection[Id] = ()) -> list[str]:
+def problems(batch: Batch, *, repeated: int = 0, quarantined: Collection[Id] = (), stage: str = "called") -> list[str]:
     """What is wrong with the table, the calls and the logs, one line each."""
     rows = batch.rows()
     wanted = set(batch.dataset.ids) - set(quarantined)
     found = [*_wrong_ids(rows, wanted), *_wrong_rows(batch, rows)]
-    return [*found, *_wrong_calls(batch, wanted, repeated), *_leaks(batch)]
+    return [*found, *_wrong_calls(batch, wanted, repeated, stage), *_leaks(batch)]
 
 
 def _wrong_ids(rows: list[Row], wanted: set[Id]) -> Iterator[str]:
@@ -56,10 +57,10 @@ def _wrong_rows(batch: Batch, rows: list[Row]) -> Iterator[str]:
         yield "lineage: record keys and ids are not one to one"
 
 
-def _wrong_calls(batch: Batch, wanted: set[Id], repeated: int) -> Iterator[str]:
-    calls = batch.stub.counts("called")
+def _wrong_calls(batch: Batch, wanted: set[Id], repeated: int, stage: str) -> Iterator[str]:
+    calls = batch.stub.counts(stage)
     if never := sum(str(key) not in calls for key in wanted):
-        yield f"never called: {never} records of the table"
+        yield f"never {stage}: {never} records of the table"
     extra = sum(calls.get(str(key), 1) - 1 for key in wanted)
     if extra > repeated:
         yield f"calls: {extra} beyond one per record, the bound is {repeated}"

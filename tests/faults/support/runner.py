@@ -2,7 +2,7 @@
 
 Everything but what the first argument asks for is the product as it is:
 
-* ``rules``: faults at system calls, see :mod:`.system_calls`
+* ``rules``: faults at system calls and commits, see :mod:`.system_calls` and :mod:`.commits`
 * ``rotate_records``: seal a log after so many records, so that a small batch rotates
 * ``lease_seconds``: how long a silent runner keeps its partition
 * ``sink_waits``: how long to wait between tries of a dead warehouse, in seconds
@@ -18,7 +18,7 @@ from typing import Any
 from airflow_provider_ai.adapters.checkpoints import local_storage, object_storage, partition
 from airflow_provider_ai.cli import main
 from airflow_provider_ai.patterns import batch_inference, inference_engine
-from tests.faults.support import mutants, system_calls
+from tests.faults.support import commits, mutants, system_calls
 
 
 def apply(faults: dict[str, Any]) -> None:
@@ -33,7 +33,9 @@ def apply(faults: dict[str, Any]) -> None:
         batch_inference._SINK_WAITS_SECONDS = tuple(waits)
     if (mutant := faults.get("mutant")) is not None:
         mutants.MUTANTS[mutant]()
-    system_calls.install([system_calls.Rule(**rule) for rule in faults.get("rules", [])])
+    rules = [system_calls.Rule(**rule) for rule in faults.get("rules", [])]
+    system_calls.install([rule for rule in rules if rule.call != commits.COMMIT])
+    commits.install([rule for rule in rules if rule.call == commits.COMMIT])
 
 
 if __name__ == "__main__":

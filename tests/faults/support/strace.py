@@ -33,7 +33,7 @@ class Tampering:
 
     def command(self, trace: Path) -> list[str | Path]:
         """What to put before the command; the trace goes to a file."""
-        only = [] if self.only is None else ["-P", self.only]
+        only = [] if self.only is None else ["-P", self.only]  # which --seccomp-bpf would ignore
         options: list[str | Path] = ["-f", "-y", "-qq", "-e", "signal=none", "-o", trace, *only]
         inject = f"inject={self.calls}:{self.fault}:when={self.when}"
         return ["strace", *options, "-e", f"trace={self.calls}", "-e", inject]

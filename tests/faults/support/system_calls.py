@@ -1,6 +1,7 @@
 """Faults at exact system calls of this process, chosen by the file they touch: die there, or fail there.
 
-A rule is ``{"call", "path", "nth", "do", "times", "skip"}``: ``call`` is write, fsync, rename or unlink; ``path`` a
+A rule is ``{"call", "path", "nth", "do", "times", "skip"}``: ``call`` is write, fsync, rename or unlink (or
+commit, see :mod:`.commits`); ``path`` a
 regular expression found in the file's path (of a rename: its new one); ``nth`` the first matching call that is struck;
 ``do`` is ``die`` (before the call), ``die half`` (a write that gets half of its bytes into the file), ``die after``, or
 an errno name such as ``EIO``; an errno strikes ``times`` calls (default: all from then on).
@@ -51,7 +52,7 @@ def _faulty(call: str, real: Callable[..., Any], rules: list[Rule], lock: thread
     def faulty(*arguments: Any, **options: Any) -> Any:
         with lock:
             struck = [rule for rule in rules if rule.strikes(call, _path(call, arguments))]
-        return _suffer(struck[0].do, real, arguments, options) if struck else real(*arguments, **options)
+        return suffer(struck[0].do, real, arguments, options) if struck else real(*arguments, **options)
 
     return faulty
 
@@ -62,7 +63,8 @@ def _path(call: str, arguments: tuple[Any, ...]) -> str:
     return os.fspath(arguments[1 if call == "rename" else 0])
 
 
-def _suffer(do: str, real: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def suffer(do: str, real: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """Do what a rule says instead of a call."""
     if not do.startswith("die"):
         code = getattr(errno, do)
         raise OSError(code, os.strerror(code))
