@@ -177,28 +177,35 @@ class FileLock:
     def acquire(cls, path: Path, holder: str) -> FileLock | None:
         """The lock, or None while another process has it."""
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        lock = cls(path, file)
+        lock, held = cls(path, file), False
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if lock._current():
+                lock._sign(holder)
+                held = True
         except BlockingIOError:
-            os.close(file)
             return None
-        if not lock._current():
-            os.close(file)
-            return None
-        lock._sign(holder)
-        return lock
+        finally:
+            if not held:
+                os.close(file)
+        return lock if held else None
 
     @classmethod
     def take_over(cls, path: Path, holder: str) -> FileLock | None:
         """Replace the lock file by one of our own: the frozen holder's lock is then on a file that has no name."""
         fresh = _temporary(path)
         file = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        lock = cls(path, file)
-        lock._sign(holder)
-        fresh.rename(path)
-        return lock if lock._current() else None
+        lock, held = cls(path, file), False
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock._sign(holder)
+            fresh.rename(path)
+            held = lock._current()
+        finally:
+            if not held:
+                os.close(file)
+                fresh.unlink(missing_ok=True)
+        return lock if held else None
 
     def beat(self) -> bool:
         os.utime(self._file)
