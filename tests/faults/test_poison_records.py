@@ -88,7 +88,8 @@ def test_more_than_allowed(make_batch: MakeBatch, seed: int) -> None:
     assert batch.rows() == []
     requests = batch.stub.progress()["requests"]
     batch.run(code=3)
-    assert batch.stub.progress()["requests"] == requests
+    # A call of the first partition may be on its way before the next partition's quarantine is read.
+    assert batch.stub.progress()["requests"] <= requests + batch.in_flight
     before = calls(batch)
     batch.stub.set_faults()
     batch.run("--retry-failed")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 DEFAULTS = {"memory_limit": "128MB", "threads": "2", "preserve_insertion_order": "false"}
+_HEADER_BYTES = 3 * 4096  # a file shorter than its headers is still being made by another process
 _REMOTE = ("md:", "motherduck:")
 
 _locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -94,6 +95,8 @@ class DuckdbWarehouse(Warehouse):
             connection = self._connected(read_only=read_only)
         except duckdb.IOException as error:
             text = str(error)
+            if "not a valid DuckDB database file" in text and Path(self._path).stat().st_size < _HEADER_BYTES:
+                raise BusyError("a process that is creating the file") from None
             if "set lock on file" not in text:
                 raise
             holder = re.search(r"\(PID (\d+)\)", text)
