@@ -7,7 +7,12 @@ follows it.
 
 from __future__ import annotations
 
-from airflow_provider_ai.adapters.datasets.planning import listing_digest, plan_dataset, verify_unchanged
+from airflow_provider_ai.adapters.datasets.planning import (
+    input_difference,
+    listing_digest,
+    plan_dataset,
+    verify_unchanged,
+)
 from airflow_provider_ai.adapters.datasets.reader import DatasetReader
 
-__all__ = ["DatasetReader", "listing_digest", "plan_dataset", "verify_unchanged"]
+__all__ = ["DatasetReader", "input_difference", "listing_digest", "plan_dataset", "verify_unchanged"]

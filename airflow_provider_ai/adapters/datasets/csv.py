@@ -27,12 +27,11 @@ from airflow_provider_ai.adapters.datasets.formats import (
     IdBatch,
     Window,
     blocks_of,
-    int64_array,
     row_range,
     steps,
-    text_array,
     unreadable,
 )
+from airflow_provider_ai.core.arrow_arrays import int64_array, text_array
 from airflow_provider_ai.core.ports import RowBlock
 from airflow_provider_ai.exceptions import UnreadableFileError
 

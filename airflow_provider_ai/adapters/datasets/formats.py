@@ -138,24 +138,6 @@ def row_range(start: int, count: int) -> Rows:
     return np.arange(start, start + count, dtype=np.int64)
 
 
-def int64_array(values: Rows) -> pa.Array:
-    """NumPy to Arrow without a copy. ``pa.array`` would do, but imports pandas (40 MB, half a second)."""
-    import pyarrow as pa
-
-    return pa.Array.from_buffers(pa.int64(), len(values), [None, pa.py_buffer(np.ascontiguousarray(values))])
-
-
-def text_array(values: Sequence[str]) -> pa.Array:
-    """Text to Arrow; without ``pa.array`` for the same reason."""
-    import pyarrow as pa
-
-    encoded = [value.encode() for value in values]
-    offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)), out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
-    return pa.Array.from_buffers(pa.large_string(), len(encoded), buffers).cast(pa.string())
-
-
 def steps(rows: int, size_bytes: int, bounds: BlockBounds) -> Iterator[tuple[int, int]]:
     """Cut ``rows`` rows of together ``size_bytes`` into ranges ``[start, end)`` within the bounds."""
     by_size = rows * bounds.bytes // max(size_bytes, 1)

@@ -20,8 +20,9 @@ import numpy as np
 import pyarrow.compute as pc
 from pyarrow import types as pt
 
-from airflow_provider_ai.adapters.datasets.formats import DataFile, IdBatch, Rows, int64_array
+from airflow_provider_ai.adapters.datasets.formats import DataFile, IdBatch, Rows
 from airflow_provider_ai.adapters.datasets.hashing import Hashes, hash_ids, random_key
+from airflow_provider_ai.core.arrow_arrays import int64_array
 from airflow_provider_ai.exceptions import InputError
 
 SPILL_ROWS = 1 << 19

@@ -23,12 +23,11 @@ from airflow_provider_ai.adapters.datasets.formats import (
     IdBatch,
     Rows,
     Window,
-    int64_array,
     row_range,
     steps,
-    text_array,
     unreadable,
 )
+from airflow_provider_ai.core.arrow_arrays import int64_array, text_array
 from airflow_provider_ai.core.ports import RowBlock
 from airflow_provider_ai.exceptions import InputError, UnreadableFileError
 

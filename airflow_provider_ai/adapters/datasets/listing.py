@@ -87,14 +87,19 @@ def list_dataset(settings: InputSettings, options: StorageOptions | None = None)
     :raises EmptyDatasetError: nothing is there, or nothing that counts
     :raises SpecError: the format cannot be told from the names
     """
-    filesystem, path = open_filesystem(settings.uri, options)
-    found = sorted(_find(filesystem, path), key=lambda file: file.path)
+    filesystem, found = _visible(settings, options)
     if not found:
         hint = "nothing is there, or only names that start with _ or ."
         raise EmptyDatasetError(f"the input {settings.uri} has no file ({hint}); a retry alone cannot help")
     kind = settings.format or _common_format(settings.uri, found)
     counted = found if settings.format else [file for file in found if format_of(file.path) == kind]
     return Listing(filesystem=filesystem, format=kind, files=tuple(counted))
+
+
+def data_files(settings: InputSettings, options: StorageOptions | None = None) -> list[ListedFile]:
+    """What :func:`list_dataset` lists, but none and a mix of formats are no errors: for telling what has changed."""
+    _, found = _visible(settings, options)
+    return found if settings.format else [file for file in found if format_of(file.path)]
 
 
 def current_version(filesystem: FileSystem, path: str) -> tuple[int, str] | None:
@@ -118,13 +123,20 @@ def format_of(path: str) -> DatasetFormat | None:
     return None if kind == "parquet" else kind
 
 
+def _visible(settings: InputSettings, options: StorageOptions | None) -> tuple[FileSystem, list[ListedFile]]:
+    filesystem, path = open_filesystem(settings.uri, options)
+    return filesystem, sorted(_find(filesystem, path), key=lambda file: file.path)
+
+
 def _common_format(uri: str, files: Sequence[ListedFile]) -> DatasetFormat:
-    kinds = {kind for file in files if (kind := format_of(file.path))}
+    kinds = {kind: file.path for file in reversed(files) if (kind := format_of(file.path))}
     if len(kinds) == 1:
-        return kinds.pop()
+        return next(iter(kinds))
     if kinds:
+        examples = ", ".join(path for _, path in sorted(kinds.items()))
         raise SpecError(
-            f"the input {uri} mixes {' and '.join(sorted(kinds))} files: set format, or narrow it by a glob"
+            f"the input {uri} mixes {' and '.join(sorted(kinds))} files: set format, or narrow it by a glob "
+            f"(the first of each: {examples})"
         )
     known = ", ".join(SUFFIXES)
     raise SpecError(f"the file names of the input {uri} tell no format (known: {known}): set format")

@@ -23,12 +23,12 @@ from airflow_provider_ai.adapters.datasets.formats import (
     Rows,
     Window,
     blocks_of,
-    int64_array,
     row_range,
     steps,
     unreadable,
 )
 from airflow_provider_ai.adapters.filesystems import is_local
+from airflow_provider_ai.core.arrow_arrays import int64_array
 from airflow_provider_ai.core.ports import RowBlock
 from airflow_provider_ai.exceptions import InputError, UnreadableFileError
 

@@ -17,7 +17,7 @@ from functools import partial
 from airflow_provider_ai.adapters.datasets.columns import merged_columns, require_column
 from airflow_provider_ai.adapters.datasets.formats import DataFile, FileFacts, FileFormat
 from airflow_provider_ai.adapters.datasets.ids import Confirmation, HashSet, IdIntake
-from airflow_provider_ai.adapters.datasets.listing import Listing, list_dataset, listing_digest_of
+from airflow_provider_ai.adapters.datasets.listing import Listing, data_files, list_dataset, listing_digest_of
 from airflow_provider_ai.adapters.datasets.registry import file_format
 from airflow_provider_ai.adapters.filesystems import is_local
 from airflow_provider_ai.core.config import InputSettings, StorageOptions
@@ -81,22 +81,26 @@ def listing_digest(settings: InputSettings, options: StorageOptions | None = Non
 
 def verify_unchanged(manifest: Manifest, settings: InputSettings, options: StorageOptions | None = None) -> None:
     """:class:`InputChangedError` when a file was added, removed or rewritten since the manifest was made."""
+    difference = input_difference(manifest, settings, options)
+    if difference is not None:
+        raise InputChangedError(
+            f"the input changed after it was planned; {difference}. "
+            "A retry cannot help: put the files back, or run with verb recompute to plan again"
+        )
+
+
+def input_difference(manifest: Manifest, settings: InputSettings, options: StorageOptions | None = None) -> str | None:
+    """How many files differ from the plan, and the first of them by name; None when the input is as it was planned."""
     planned = {file.path: (file.size, file.version) for file in manifest.files}
-    try:
-        now = {file.path: (file.size, file.version) for file in list_dataset(settings, options).files}
-    except EmptyDatasetError:
-        now = {}
+    now = {file.path: (file.size, file.version) for file in data_files(settings, options)}
     if listing_digest_of((path, *facts) for path, facts in now.items()) == manifest.listing:
-        return
+        return None
     changes = [
         *(f"added {path}" for path in sorted(now.keys() - planned.keys())),
         *(f"removed {path}" for path in sorted(planned.keys() - now.keys())),
         *(f"modified {path}" for path in sorted(now.keys() & planned.keys()) if now[path] != planned[path]),
     ]
-    raise InputChangedError(
-        f"the input changed after it was planned; files that differ: {len(changes)} ({_some(changes, len(changes))}). "
-        "A retry cannot help: put the files back, or run with verb recompute to plan again"
-    )
+    return f"files that differ: {len(changes)} ({_some(changes, len(changes))})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Fit:
     @property
     def wire_type(self) -> Any:
         """The Arrow type after conversion."""
-        return self.convert(pa.array([], self.field.type)).type
+        return self.convert(pa.nulls(0, self.field.type)).type
 
     def convert(self, array: Any) -> Any:
         """The values as the column takes them. SinkError naming the column and both types when some do not fit."""
@@ -260,6 +260,18 @@ def without_nul(column: str) -> Convert:
         result = pc.replace_substring(array, "\0", _REPLACEMENT)
         if not result.equals(array):
             log.warning("column %r: U+0000 stored as U+FFFD, the warehouse cannot hold it", column)
+        return result
+
+    return convert
+
+
+def without_nan(column: str) -> Convert:
+    """NaN and infinity → null, for servers whose numbers know neither: see :func:`without_nul`."""
+
+    def convert(array: Any) -> Any:
+        result = pc.if_else(pc.is_finite(array), array, None)
+        if result.null_count > array.null_count:
+            log.warning("column %r: NaN and infinity stored as null, the warehouse cannot hold them", column)
         return result
 
     return convert

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from airflow_provider_ai.adapters.sinks.arrow_types import Fit
 from airflow_provider_ai.adapters.sinks.failures import NO_RETRY
+from airflow_provider_ai.core.arrow_arrays import text_array
 from airflow_provider_ai.core.ports import PublishUnit
 from airflow_provider_ai.exceptions import SinkError
 
@@ -62,7 +63,8 @@ class RowSource:
         if self.rows > self.unit.rows:
             raise self._wrong(f"{self.unit.rows} rows were announced, {self.rows} or more came")
         # Rows under another name would never be replaced again.
-        same = pc.all(pc.equal(batch.column("_partition"), self.unit.partition), skip_nulls=False).as_py()
+        own = text_array([self.unit.partition])[0]
+        same = pc.all(pc.equal(batch.column("_partition"), own), skip_nulls=False).as_py()
         if batch.num_rows and same is not True:
             raise self._wrong("rows of another partition came")
 

@@ -257,6 +257,12 @@ class TestChanges:
         with pytest.raises(InputChangedError, match=r"differ: 3 \(removed "):
             verify_unchanged(manifest, settings_of(folder))
 
+    def test_a_file_of_another_format(self, folder: Path) -> None:
+        manifest = plan(folder)
+        write_text(folder / "stray.csv", "id\n99\n")
+        with pytest.raises(InputChangedError, match=r"differ: 1 \(added .*/stray\.csv\)"):
+            verify_unchanged(manifest, settings_of(folder))
+
     def test_files_that_do_not_count_do_not_matter(self, folder: Path) -> None:
         manifest = plan(folder)
         write_text(folder / "_SUCCESS", "")
