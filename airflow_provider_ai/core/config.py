@@ -118,6 +118,12 @@ class EndpointSettings:
         )
         require(bool(parts.hostname), "endpoint url must name a host", parts.hostname)
         require(parts.username is None, "endpoint url must carry no credentials (use the API key)", "user info")
+        extra = parts.query or parts.fragment
+        require(not extra, "endpoint url must have no query or fragment (put a query into path)", "one")
+        rooted = self.path is None or (isinstance(self.path, str) and self.path.startswith("/"))
+        require(rooted, "endpoint path must start with /", self.path)
+        keyed = self.client_key_file is None or self.client_cert_file is not None
+        require(keyed, "client_key_file must come with client_cert_file", "the key alone")
         require(self.protocol in PROTOCOLS, f"protocol must be one of {PROTOCOLS}", self.protocol)
         require(isinstance(self.model, str) and bool(self.model), "model must be a name", self.model)
         self._check_headers()

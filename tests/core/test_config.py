@@ -51,6 +51,11 @@ NAN, INFINITE = float("nan"), float("inf")
         (EndpointSettings, {"url": "http://h:port"}, "endpoint url must be a URL"),
         (EndpointSettings, {"url": "http://h:99999"}, "endpoint url must be a URL"),
         (EndpointSettings, {"url": "http://u:hunter2@h"}, "endpoint url must carry no credentials"),
+        (EndpointSettings, {"url": "http://h/base?x=1"}, "endpoint url must have no query or fragment"),
+        (EndpointSettings, {"url": "http://h/base#x"}, "endpoint url must have no query or fragment"),
+        (EndpointSettings, {"path": "predict"}, "endpoint path must start with /, got 'predict'"),
+        (EndpointSettings, {"path": "@evil.example/x"}, "endpoint path must start with /"),  # another host
+        (EndpointSettings, {"client_key_file": "key.pem"}, "client_key_file must come with client_cert_file"),
         (EndpointSettings, {"protocol": "soap"}, "protocol must be one of"),
         (EndpointSettings, {"model": ""}, "model must be a name"),
         (EndpointSettings, {"api_key": "hunter2\n"}, "api_key must hold no control characters"),  # a mounted secret

@@ -7,10 +7,16 @@ that redirects would be sent the payload elsewhere) and no proxy or credential i
 from __future__ import annotations
 
 import asyncio
+from ssl import SSLContext, SSLError
 from types import TracebackType
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
+from airflow_provider_ai.adapters.endpoints.headers import request_headers
 from airflow_provider_ai.adapters.endpoints.tls import tls_context
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import CallFailedError, Reply
@@ -20,23 +26,44 @@ _KEEPALIVE_SECONDS = 15.0
 _MAX_HEADER_BYTES = 32 * 1024
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Never reuses a connection on which something arrived after the answer to its last call.
+
+    aiohttp looks at that when a connection goes back to the pool, not when it leaves it again: what a proxy says into
+    an idle connection (a late duplicate, a 408) would be taken for the answer to the next call, of other records.
+    """
+
+    def __init__(self, *, keepalive_timeout: float, ssl: bool | SSLContext) -> None:
+        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=ssl)
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or protocol not in self._used or not protocol.should_close:
+                break
+            connection.close()
+        if protocol is not None:
+            self._used.add(protocol)
+        return connection
+
+
 class HttpEndpoint:
     """``async with HttpEndpoint(settings, max_response_bytes=…) as endpoint``."""
 
     def __init__(self, settings: EndpointSettings, *, max_response_bytes: int) -> None:
         self._settings = settings
         self._max_bytes = max_response_bytes
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json", **settings.headers}
-        if settings.api_key:
-            self._headers["Authorization"] = f"Bearer {settings.api_key}"
+        self._headers = request_headers(settings, {"Content-Type": "application/json", "Accept": "application/json"})
         self._tls = tls_context(settings)
         self._session: aiohttp.ClientSession | None = None
         self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
 
     async def __aenter__(self) -> HttpEndpoint:
-        connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=True if self._tls is None else self._tls
-        )
+        connector = _Connector(keepalive_timeout=_KEEPALIVE_SECONDS, ssl=True if self._tls is None else self._tls)
         self._session = aiohttp.ClientSession(
             connector=connector,
             headers=self._headers,
@@ -70,18 +97,20 @@ class HttpEndpoint:
             raise _failed(error) from None
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        length = response.content_length
-        if length is not None and length <= self._max_bytes and "Content-Encoding" not in response.headers:
+        length = None if "Content-Encoding" in response.headers else response.content_length
+        if length is not None and length <= self._max_bytes:
             return await response.read()
+        # A length that is too large is believed at once: waiting for it could end as a timeout, which is tried again.
+        size = length or 0
         parts: list[bytes] = []
-        size = 0
-        async for part in response.content.iter_any():
+        while size <= self._max_bytes:
+            part = await response.content.readany()
+            if not part:
+                return b"".join(parts)
             size += len(part)
-            if size > self._max_bytes:
-                response.close()
-                raise CallFailedError(Failure.TOO_LARGE, f"answer larger than {self._max_bytes} bytes")
             parts.append(part)
-        return b"".join(parts)
+        response.close()
+        raise CallFailedError(Failure.TOO_LARGE, f"answer larger than {self._max_bytes} bytes")
 
 
 def _failed(error: Exception) -> CallFailedError:
@@ -89,10 +118,19 @@ def _failed(error: Exception) -> CallFailedError:
     name = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
         return CallFailedError(Failure.CONNECT, f"TLS: {name}", permanent=True)
-    if isinstance(error, aiohttp.InvalidURL):
+    if _certificate_refused(error):
+        return CallFailedError(Failure.CONNECT, "TLS: the server refuses the client certificate", permanent=True)
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):  # the latter: a host name that IDNA cannot encode
         return CallFailedError(Failure.CONNECT, name, permanent=True)
     if isinstance(error, aiohttp.ClientConnectorError):
         return CallFailedError(Failure.CONNECT, name)
     if isinstance(error, asyncio.TimeoutError):
         return CallFailedError(Failure.TIMEOUT, name)
     return CallFailedError(Failure.DISCONNECTED, name)
+
+
+def _certificate_refused(error: Exception) -> bool:
+    """Whether the server does not like our certificate, or that there is none: TLS 1.3 says so after the handshake."""
+    cause = error.__cause__
+    reason = cause.reason or "" if isinstance(cause, SSLError) else ""
+    return "_ALERT_" in reason and ("CERTIFICATE" in reason or reason.endswith(("UNKNOWN_CA", "ACCESS_DENIED")))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import aiohttp
 import orjson
 
+from airflow_provider_ai.adapters.endpoints.headers import request_headers
 from airflow_provider_ai.adapters.endpoints.tls import tls_context
 from airflow_provider_ai.core.config import EndpointSettings
 
@@ -24,7 +27,16 @@ class Readiness:
 
 def check_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> Readiness:
     """:func:`acheck_ready` for callers without an event loop."""
-    return asyncio.run(acheck_ready(endpoint, timeout_seconds=timeout_seconds))
+    with asyncio.Runner() as runner:
+        runner.get_loop().set_default_executor(_LeftBehind())
+        return runner.run(acheck_ready(endpoint, timeout_seconds=timeout_seconds))
+
+
+class _LeftBehind(ThreadPoolExecutor):
+    """Runs the look-up of the host's name. The loop would wait for it at its end, far beyond the timeout."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=cancel_futures)
 
 
 async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> Readiness:
@@ -33,25 +45,28 @@ async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5
     Open Inference Protocol: ``GET /v2/models/{model}/ready`` says 200. OpenAI-compatible: ``GET /v1/models`` says 200
     and lists the model. Plain JSON has no such question: any answer below 500 to ``GET /`` shows a server.
     """
-    headers = dict(endpoint.headers)
-    if endpoint.api_key:
-        headers["Authorization"] = f"Bearer {endpoint.api_key}"
     tls = tls_context(endpoint)
     connector = aiohttp.TCPConnector(ssl=True if tls is None else tls)
     timeout = aiohttp.ClientTimeout(total=timeout_seconds, ceil_threshold=float("inf"))
-    async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, headers=request_headers(endpoint, {}), timeout=timeout
+    ) as session:
         try:
             async with session.get(_question(endpoint), allow_redirects=False) as response:
                 return await _read_answer(endpoint, response)
         except TimeoutError:
             return Readiness(False, f"no answer within {timeout_seconds:g} s")
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            return Readiness(
+                False, f"TLS fails ({type(error).__name__}): check ca_file, client_* and the certificate's host"
+            )
+        except (aiohttp.ClientError, OSError, UnicodeError) as error:
             return Readiness(False, f"cannot connect ({type(error).__name__}): check the URL and that the server runs")
 
 
 def _question(endpoint: EndpointSettings) -> str:
     if endpoint.protocol == "open-inference":
-        return endpoint.url_of(f"/v2/models/{endpoint.model}/ready")
+        return endpoint.url_of(f"/v2/models/{quote(endpoint.model, safe='')}/ready")
     return endpoint.url_of("/v1/models" if endpoint.protocol.startswith("openai") else "/")
 
 
@@ -65,7 +80,15 @@ async def _read_answer(endpoint: EndpointSettings, response: aiohttp.ClientRespo
         return Readiness(False, f"HTTP {status}: model {endpoint.model!r} is not ready or not served here")
     if endpoint.protocol == "open-inference":
         return Readiness(True, f"model {endpoint.model!r} is ready")
-    return _listed(endpoint.model, await response.content.read(_LISTED_BYTES))
+    return _listed(endpoint.model, await _read_list(response))
+
+
+async def _read_list(response: aiohttp.ClientResponse) -> bytes:
+    """The body, or as much of it as a list may have."""
+    body = bytearray()
+    while len(body) < _LISTED_BYTES and (part := await response.content.readany()):
+        body += part
+    return bytes(body)
 
 
 def _listed(model: str, body: bytes) -> Readiness:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from urllib.parse import urlsplit
 
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.exceptions import SpecError
@@ -10,15 +11,17 @@ from airflow_provider_ai.exceptions import SpecError
 
 def tls_context(settings: EndpointSettings) -> ssl.SSLContext | None:
     """The context for an https endpoint, None for plain http; SpecError for files that cannot be loaded."""
-    if not settings.url.startswith("https://"):
+    if urlsplit(settings.url).scheme != "https":  # which is in lower case, however the URL spells it
         return None
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
         if settings.client_cert_file:
-            context.load_cert_chain(settings.client_cert_file, settings.client_key_file)
+            # Without a password OpenSSL would ask the terminal for one, and wait.
+            context.load_cert_chain(settings.client_cert_file, settings.client_key_file, password="")
     except (OSError, ssl.SSLError) as error:
         raise SpecError(
-            f"cannot load the endpoint's TLS files ({type(error).__name__}): check ca_file and client_*"
+            f"cannot load the endpoint's TLS files ({type(error).__name__}): "
+            "check ca_file and client_* (a key must have no passphrase)"
         ) from None
     if not settings.verify_tls:
         context.check_hostname = False
