@@ -72,12 +72,22 @@ class LocalStorage:
         self._root.mkdir(parents=True, exist_ok=True)
         path = self._root / _LOCK_NAME
         lock = FileLock.acquire(path, holder)
-        if lock is None and self._frozen(path):
+        if lock is not None:
+            self._tidy()
+        elif self._frozen(path):
             return FileLock.take_over(path, holder)
         return lock
 
     def folder(self, name: str) -> LocalStorage:
         return LocalStorage(self._root / name, lease_seconds=self._lease_seconds)
+
+    def _tidy(self) -> None:
+        """Remove what killed writers were writing. Only with the lock in hand and only after a holder that is gone: one
+        that is taken over lives and may still be writing; nor what other runners are making a lock of right now."""
+        with contextlib.suppress(OSError):  # litter is no reason to fail
+            for entry in os.scandir(self._root):
+                if entry.name.endswith(_TEMPORARY) and not entry.name.startswith(f"{_LOCK_NAME}."):
+                    (self._root / entry.name).unlink(missing_ok=True)
 
     def _frozen(self, lock: Path) -> bool:
         """Whether the lock's holder has shown no life for the length of the lease."""

@@ -1,10 +1,16 @@
 """Checkpoint storage on an object store through ``pyarrow.fs``: no append, no rename; a PUT is atomic, listed at once.
 
-A log is a series of objects, one an interval. The lock is a claim object per runner, renewed while it works. Mutual
-exclusion needs only strong read-after-write consistency (S3 has it since December 2020): a runner writes its claim,
-then lists the claims; when it sees another live one it withdraws and comes back later. Of two that overlap, at least
-the one that wrote last sees the other, so never do both go on. A claim is dead when it has not changed for
-``LEASE_SECONDS`` on the observer's own monotonic clock: clocks of different machines are never compared.
+A log is a series of objects, one an interval. The lock is a claim of one runner, an object with a new name per beat.
+It needs no conditional writes, only strong read-after-write consistency (S3 has it since December 2020):
+
+* A holder's beat puts its next claim, then looks for the one before. When that is gone it has been taken over.
+* A runner that finds only dead claims puts its own, deletes the dead ones, then lists: when another claim is there, it
+  withdraws and comes back later.
+
+A name that was deleted is never looked for again by anyone but its own runner, so a holder that was frozen anywhere in
+a beat cannot bring its claim back: either its beat was whole before the deletion, and the other one sees its new claim
+and withdraws, or it notices. A claim is dead when it has not changed for ``LEASE_SECONDS`` on the observer's own
+monotonic clock: clocks of different machines are never compared.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from pyarrow import fs
 from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, Lock
 
 LEASE_SECONDS = 15.0
-_BEAT_SECONDS = 3.0
+_BEATS_PER_LEASE = 5
 _CLAIMS = "claims"
 
 
@@ -30,7 +36,7 @@ class ObjectStorage:
         self._fs = filesystem
         self._root = root.rstrip("/")
         self._lease_seconds = lease_seconds
-        self._observed: dict[str, tuple[bytes, float]] = {}
+        self._observed: dict[str, tuple[str, float]] = {}
 
     def names(self) -> list[str]:
         selector = fs.FileSelector(self._root, allow_not_found=True)
@@ -59,34 +65,33 @@ class ObjectStorage:
 
     def try_lock(self, holder: str) -> Lock | None:
         claims = self.folder(_CLAIMS)
-        if self._rivals(claims, own=None):
+        found = claims.names()
+        if self._any_alive(found):
             return None
-        lock = ClaimLock(claims, f"{uuid.uuid4().hex}.claim", holder)
-        if self._rivals(claims, own=lock.name):
-            lock.release()
-            return None
-        return lock
+        lock = ClaimLock(claims, holder, beat_seconds=self._lease_seconds / _BEATS_PER_LEASE)
+        alone = False
+        try:
+            lock.put()
+            for name in found:
+                claims.delete(name)
+            alone = claims.names() == lock.names
+        finally:
+            if not alone:
+                lock.release()
+        return lock if alone else None
 
     def folder(self, name: str) -> ObjectStorage:
         return ObjectStorage(self._fs, self._path(name), lease_seconds=self._lease_seconds)
 
-    def _rivals(self, claims: ObjectStorage, *, own: str | None) -> bool:
-        """Whether a live claim of another runner is there. Claims seen dead are removed."""
+    def _any_alive(self, claims: list[str]) -> bool:
+        """Whether the claim of a runner is new to this observer, or has changed within the lease."""
         now = time.monotonic()
-        alive = False
-        for name in claims.names():
-            content = None if name == own else claims.read(name)
-            if content is None:
-                continue
-            seen, since = self._observed.get(name, (b"", now))
-            if seen != content:
-                self._observed[name] = (content, now)
-                alive = True
-            elif now - since < self._lease_seconds:
-                alive = True
-            else:
-                claims.delete(name)
-        return alive
+        newest = {_runner(name): name for name in claims}  # sorted, so the last one of a runner counts
+        self._observed = {
+            runner: seen if (seen := self._observed.get(runner)) and seen[0] == name else (name, now)
+            for runner, name in newest.items()
+        }
+        return any(now - since < self._lease_seconds for _, since in self._observed.values())
 
     def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
@@ -130,27 +135,46 @@ class ObjectLog:
 
 
 class ClaimLock:
-    """A claim object that changes while its holder lives."""
+    """The claim of one runner: one object, two in the middle of a beat. ``names``: those that may be there."""
 
-    def __init__(self, claims: ObjectStorage, name: str, holder: str) -> None:
-        self.name = name
+    def __init__(self, claims: ObjectStorage, holder: str, *, beat_seconds: float) -> None:
+        self.names: list[str] = []
         self._claims = claims
         self._holder = holder
-        self._beats = itertools.count()
-        self._beaten_at = 0.0
-        self._write()
+        self._beat_seconds = beat_seconds
+        self._runner = uuid.uuid4().hex
+        self._beats = 0
+        self._beaten_at = time.monotonic()
+
+    def put(self, beat: int = 0) -> None:
+        """Put the claim of a beat."""
+        if self._name(beat) not in self.names:
+            self.names.append(self._name(beat))
+        self._claims.write(self._name(beat), self._holder.encode())
 
     def beat(self) -> bool:
-        if time.monotonic() - self._beaten_at < _BEAT_SECONDS:
+        now = time.monotonic()
+        if now - self._beaten_at < self._beat_seconds:
             return True
-        if self._claims.read(self.name) is None:
-            return False
-        self._write()
-        return True
+        self.put(self._beats + 1)
+        held = self._claims.read(self._name(self._beats)) is not None
+        if held:
+            self._beats += 1
+            self._beaten_at = now
+        self._delete_all_but([self._name(self._beats)] if held else [])
+        return held
 
     def release(self) -> None:
-        self._claims.delete(self.name)
+        self._delete_all_but([])
 
-    def _write(self) -> None:
-        self._claims.write(self.name, f"{self._holder} {next(self._beats)}".encode())
-        self._beaten_at = time.monotonic()
+    def _delete_all_but(self, kept: list[str]) -> None:
+        for name in [name for name in self.names if name not in kept]:
+            self._claims.delete(name)
+            self.names.remove(name)
+
+    def _name(self, beat: int) -> str:
+        return f"{self._runner}-{beat:012d}.claim"
+
+
+def _runner(claim: str) -> str:
+    return claim.partition("-")[0]

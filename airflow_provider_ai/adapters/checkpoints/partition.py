@@ -18,133 +18,22 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from airflow_provider_ai.adapters.checkpoints import segments
-from airflow_provider_ai.adapters.checkpoints.documents import from_document, to_document
-from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, CheckpointStorage, Lock
-from airflow_provider_ai.core.frames import CorruptFrameError, encode_frame, scan_frames
+from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles, SealedPartition, done_name
+from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, Lock
+from airflow_provider_ai.core.frames import encode_frame
 from airflow_provider_ai.core.identity import digest
-from airflow_provider_ai.core.outcomes import Outcome, Quarantined, Succeeded, decode_outcome, encode_outcome
-from airflow_provider_ai.core.ports import Codec
+from airflow_provider_ai.core.outcomes import Outcome, Quarantined, Succeeded, encode_outcome
 from airflow_provider_ai.core.report import QuarantineReason
 from airflow_provider_ai.core.rowset import RowSet
-from airflow_provider_ai.exceptions import CheckpointError, CorruptCheckpointError, PartitionBusyError
+from airflow_provider_ai.exceptions import CheckpointError, PartitionBusyError
 
 ROTATE_BYTES = 16 * 1024 * 1024
 ROTATE_RECORDS = 16_384  # sealed beside the calls, so that little is left to seal at the end
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SealedPartition:
-    """A finished partition: ``succeeded + quarantined = rows``.
-
-    :param good: names of the segments with outputs
-    :param columns: ``((output column, Arrow type as text or "json"), …)`` per segment, distinct
-    :param content: changes when the outputs do
-    """
-
-    rows: int
-    succeeded: int
-    quarantined: int
-    good: tuple[str, ...]
-    columns: tuple[tuple[str, str], ...]
-    reasons: tuple[QuarantineReason, ...]
-    content: str
-
-    def to_json(self) -> bytes:
-        """Canonical bytes."""
-        return to_document(asdict(self))
-
-    @classmethod
-    def from_json(cls, data: bytes) -> SealedPartition:
-        """The inverse of :meth:`to_json`; ValueError when the bytes are damaged."""
-        body = from_document(data)
-        body["good"] = tuple(body["good"])
-        body["columns"] = tuple((name, kind) for name, kind in body["columns"])
-        body["reasons"] = tuple(QuarantineReason(**reason) for reason in body["reasons"])
-        return cls(**body)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogContent:
-    """The outcomes in a log of ``size`` bytes."""
-
-    outcomes: list[Outcome]
-    size: int
-
-
-class PartitionFiles:
-    """The blobs of one partition through the codec. Reads only."""
-
-    def __init__(self, storage: CheckpointStorage, codec: Codec, *, where: str) -> None:
-        self.storage = storage
-        self.codec = codec
-        self.where = where
-
-    def context(self, name: str) -> dict[str, str]:
-        """What binds stored bytes to their place."""
-        return {"partition": self.where, "name": name}
-
-    def sealed(self, round_: int) -> SealedPartition | None:
-        """The seal of a round, or None while the partition is unfinished in it."""
-        data = self.storage.read(_done_name(round_))
-        if data is None:
-            return None
-        try:
-            return SealedPartition.from_json(data)
-        except (ValueError, KeyError, TypeError):
-            raise CorruptCheckpointError(
-                f"checkpoint seal {self.where}/{_done_name(round_)} is damaged. Delete it: a resume makes it anew "
-                "from the segments without calling the model"
-            ) from None
-
-    def finished(self, round_: int) -> SealedPartition | None:
-        """The seal of a round if the segments it names are there; None when there is still something to do."""
-        sealed = self.sealed(round_)
-        return sealed if sealed is not None and set(sealed.good) <= set(self.storage.names()) else None
-
-    def segment(self, name: str) -> bytes:
-        """The Arrow IPC bytes of a segment whose checksum holds."""
-        stored = self.storage.read(name)
-        if stored is None:
-            raise CorruptCheckpointError(
-                f"checkpoint segment {self.where}/{name} is missing. Run the inference of its partition again (in "
-                "Airflow: clear its infer task): the records of that segment are then called again"
-            )
-        segments.check_name(name, stored, where=self.where)
-        return self.codec.decode(stored, context=self.context(segments.name_stem(name)))
-
-    def outcomes(self, log: str) -> LogContent | None:
-        """What a log holds, None when it is gone; a torn tail is ignored, damage elsewhere a CorruptCheckpointError."""
-        data = self.storage.read(log)
-        if data is None:
-            return None
-        try:
-            scan = scan_frames(data)
-        except CorruptFrameError as error:
-            raise CorruptCheckpointError(
-                f"checkpoint log {self.where}/{log} is corrupt at byte {error.offset}, with sound records behind it. "
-                "Restore it from a backup, or delete it: its records will then be called (and paid for) again"
-            ) from None
-        context = self.context("log")
-        found = [decode_outcome(self.codec.decode(payload, context=context)) for payload in scan.payloads]
-        return LogContent(outcomes=found, size=len(data))
-
-    def good_tables(self, sealed: SealedPartition) -> Iterator[pa.Table]:
-        """The tables of a sealed partition, every row once, one segment in memory at a time."""
-        seen = RowSet(sealed.rows)
-        for name in sealed.good:
-            table = segments.from_bytes(self.segment(name))
-            rows = table["row"].to_numpy()
-            fresh = ~seen.mask(rows)
-            fresh[1:] &= rows[1:] != rows[:-1]  # ascending: a log written anew after a failed fsync stands twice
-            seen.add(rows)
-            yield table if fresh.all() else table.filter(pa.array(fresh))
 
 
 class PartitionCheckpoint:
@@ -219,6 +108,8 @@ class PartitionCheckpoint:
             self._log.append(frame)
             self._log_bytes += len(frame)
             self._log_records += len(outcome.rows) if isinstance(outcome, Succeeded) else 1
+            if self._is_large():  # its records are in memory all at once when it is sealed
+                self._set_aside()
         self._apply(outcome)
 
     def sync(self) -> None:
@@ -227,8 +118,6 @@ class PartitionCheckpoint:
         log = self._log
         if log is not None:
             log.sync()
-            if self._log_bytes >= self._rotate_bytes or self._log_records >= self._rotate_records:
-                self._detach()
         self._close_detached()
         self._seal(self._unsealed)
 
@@ -254,7 +143,7 @@ class PartitionCheckpoint:
             reasons=self.reasons,
             content=digest("content", sorted(self._good)),
         )
-        self._files.storage.write(_done_name(self.round), sealed.to_json())
+        self._files.storage.write(done_name(self.round), sealed.to_json())
         return sealed
 
     def close(self) -> None:
@@ -286,10 +175,16 @@ class PartitionCheckpoint:
     def _detach(self) -> None:
         """Set the current log aside. The next record opens another one."""
         with self._swap:
-            log, self._log = self._log, None
-            self._log_bytes = self._log_records = 0
-        if log is not None:
-            self._detached.append(log)
+            self._set_aside()
+
+    def _is_large(self) -> bool:
+        return self._log_bytes >= self._rotate_bytes or self._log_records >= self._rotate_records
+
+    def _set_aside(self) -> None:
+        if self._log is not None:
+            self._detached.append(self._log)
+        self._log = None
+        self._log_bytes = self._log_records = 0
 
     def _close_detached(self) -> None:
         """Make the logs set aside durable; then they are ready to be sealed."""
@@ -303,13 +198,14 @@ class PartitionCheckpoint:
         """Turn logs into segments, a bounded number of bytes at a time, then delete them; takes them off the list."""
         while logs:
             outcomes: list[Outcome] = []
-            count = size = 0
-            while count < len(logs) and size < self._rotate_bytes:
+            count = size = records = 0
+            while count < len(logs) and size < self._rotate_bytes and records < self._rotate_records:
                 content = self._files.outcomes(logs[count])
                 if content is None:  # its new holder has sealed and deleted it
                     raise self._taken_over()
                 outcomes += content.outcomes
                 size += content.size
+                records += content.records
                 count += 1
             self._seal_together(logs[:count], outcomes)
             replaced, logs[:count] = logs[:count], []
@@ -402,7 +298,3 @@ class _NoLock:
 
     def release(self) -> None:
         return None
-
-
-def _done_name(round_: int) -> str:
-    return f"done-{round_:03d}.json"

@@ -22,7 +22,7 @@ from typing import TypeVar
 from airflow_provider_ai.adapters.checkpoints.documents import from_document, to_document
 from airflow_provider_ai.adapters.checkpoints.local_storage import LocalStorage
 from airflow_provider_ai.adapters.checkpoints.object_storage import ObjectStorage
-from airflow_provider_ai.adapters.checkpoints.partition import PartitionFiles
+from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
 from airflow_provider_ai.adapters.filesystems import open_filesystem
 from airflow_provider_ai.core.config import StorageOptions, Verb

@@ -13,9 +13,18 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 import pyarrow as pa
 
+from airflow_provider_ai.core.arrow_arrays import (
+    array_of,
+    int64_array,
+    int64_from,
+    number_array,
+    numbers_of,
+    text_array,
+)
 from airflow_provider_ai.core.outcomes import OUTPUT_PREFIX, Quarantined, Succeeded
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import CorruptCheckpointError
@@ -38,14 +47,15 @@ def good_table(outcomes: Sequence[Succeeded]) -> pa.Table:
         ids.extend(outcome.ids)
         outputs.extend(outcome.outputs)
         facts.extend(_facts(outcome))
+    instants, attempts, prompt, completion = np.array(facts, dtype=np.int64).reshape(-1, 4).T
     columns = {
-        "row": pa.array(rows, pa.int64()),
-        "key": pa.array(keys, pa.string()),
+        "row": int64_from(rows, len(rows)),
+        "key": text_array(keys),
         "id": _column(ids),
-        "inferred_at": pa.array([fact[0] for fact in facts], _TIMESTAMP),
-        "attempts": pa.array([fact[1] for fact in facts], pa.int32()),
-        "prompt_tokens": pa.array([fact[2] for fact in facts], pa.int64()),
-        "completion_tokens": pa.array([fact[3] for fact in facts], pa.int64()),
+        "inferred_at": number_array(instants, _TIMESTAMP),
+        "attempts": int64_array(attempts).cast(pa.int32()),
+        "prompt_tokens": int64_array(prompt),
+        "completion_tokens": int64_array(completion),
     }
     for name in dict.fromkeys(name for output in outputs for name in output):
         columns[OUTPUT_PREFIX + name] = _column([output.get(name) for output in outputs])
@@ -56,17 +66,16 @@ def good_table(outcomes: Sequence[Succeeded]) -> pa.Table:
 def bad_table(outcomes: Sequence[Quarantined]) -> pa.Table:
     """Quarantined rows, ascending by row number."""
     ordered = sorted(outcomes, key=lambda outcome: outcome.row)
-    return pa.table(
-        {
-            "row": pa.array([o.row for o in ordered], pa.int64()),
-            "key": pa.array([o.key for o in ordered], pa.string()),
-            "error_class": pa.array([o.error_class for o in ordered], pa.string()),
-            "status": pa.array([o.status for o in ordered], pa.int32()),
-            "attempts": pa.array([o.attempts for o in ordered], pa.int32()),
-            "round": pa.array([o.round for o in ordered], pa.int32()),
-            "quarantined_at": pa.array([o.quarantined_at for o in ordered], _TIMESTAMP),
-        }
-    )
+    columns = {
+        "row": int64_from((o.row for o in ordered), len(ordered)),
+        "key": text_array([o.key for o in ordered]),
+        "error_class": text_array([o.error_class for o in ordered]),
+        "status": array_of([o.status for o in ordered]).cast(pa.int32()),
+        "attempts": array_of([o.attempts for o in ordered]).cast(pa.int32()),
+        "round": array_of([o.round for o in ordered]).cast(pa.int32()),
+        "quarantined_at": number_array(np.array([o.quarantined_at for o in ordered], dtype=np.int64), _TIMESTAMP),
+    }
+    return pa.Table.from_arrays(list(columns.values()), names=list(columns))
 
 
 def quarantined(table: pa.Table) -> list[Quarantined]:
@@ -79,7 +88,7 @@ def to_bytes(table: pa.Table, *, replaces: Iterable[str]) -> bytes:
     """The Arrow IPC file of a table, with its row ranges and the logs it replaces in the schema metadata."""
     last = table["row"][-1].as_py() if len(table) else -1
     covered = RowSet(last + 1)
-    covered.add(table["row"].to_numpy())
+    covered.add(numbers_of(table["row"]))
     meta = json.dumps({"rows": covered.ranges(), "replaces": list(replaces)}, separators=(",", ":")).encode()
     table = table.replace_schema_metadata({_META: meta})
     sink = pa.BufferOutputStream()
@@ -144,7 +153,7 @@ def _column(values: list[Any]) -> pa.Array:
     """Typed by its values; JSON text where they are objects or do not agree on a type."""
     if not any(isinstance(value, dict) for value in values):
         try:
-            array = pa.array(values)
+            array = array_of(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
             return _json_column(values)
         return _json_column(values) if _nested_objects(array.type) else array
@@ -158,7 +167,7 @@ def _nested_objects(kind: pa.DataType) -> bool:
 
 
 def _json_column(values: list[Any]) -> pa.Array:
-    return pa.array([None if value is None else orjson.dumps(value).decode() for value in values], pa.string())
+    return array_of([None if value is None else orjson.dumps(value).decode() for value in values]).cast(pa.string())
 
 
 def _encoding(name: str, outputs: Sequence[dict[str, Any]], array: pa.Array) -> dict[bytes, bytes] | None:

@@ -17,6 +17,7 @@ import pytest
 
 from airflow_provider_ai.adapters.checkpoints.local_storage import FileLock, LocalStorage
 from airflow_provider_ai.core.frames import encode_frame, scan_frames
+from tests.adapters.checkpoints.locks import take_over
 from tests.support.processes import REPOSITORY, wait_until
 
 HOLDER = """
@@ -80,20 +81,78 @@ def test_a_frozen_holder_is_taken_over_and_notices(tmp_path: Path) -> None:
     storage = LocalStorage(tmp_path, lease_seconds=LEASE_SECONDS)
     with holder(tmp_path) as process:
         process.send_signal(signal.SIGSTOP)
-        attempts = 0
-
-        def taken_over() -> bool:
-            nonlocal attempts
-            attempts += 1
-            return storage.try_lock("me") is not None
-
-        wait_until(taken_over, deadline_seconds=20, what="the lease of the frozen holder", poll_seconds=0.02)
-        assert attempts > 2, "not before the lease"
+        take_over(storage)
         assert LocalStorage(tmp_path).try_lock("a third one") is None
         process.send_signal(signal.SIGCONT)
         assert process.stdout is not None
         assert process.stdout.readline() == "lost\n"
         assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize("skew_seconds", [-86_400, 86_400])
+def test_a_clock_that_is_a_day_off_is_no_sign_of_death(tmp_path: Path, skew_seconds: int) -> None:
+    """Another machine's time stamps are compared with each other, never with a clock of this one."""
+    storage = LocalStorage(tmp_path, lease_seconds=3600)
+    lock = storage.try_lock("a machine with another clock")
+    assert lock is not None
+    now = (tmp_path / "lock").stat().st_mtime
+    for beat in range(3):
+        os.utime(tmp_path / "lock", (now + skew_seconds + beat, now + skew_seconds + beat))
+        assert storage.try_lock("me") is None
+
+
+LITTER = ("good-a-00001.arrow.0123456789ab.tmp", "done-000.json.0123456789ab.tmp")
+
+
+def test_what_a_killed_writer_was_writing_is_removed_with_the_lock(tmp_path: Path) -> None:
+    """In this folder alone, and of temporary files alone."""
+    storage = LocalStorage(tmp_path)
+    storage.write("good-a-00001.arrow", b"whole")
+    others = storage.folder("e000/p00001")
+    others.write("done-000.json", b"whole")
+    for name in LITTER:
+        (tmp_path / name).write_bytes(b"half")
+        (tmp_path / "e000" / "p00001" / name).write_bytes(b"half")
+    assert storage.try_lock("me") is not None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e000", "good-a-00001.arrow", "lock"]
+    assert len(list((tmp_path / "e000" / "p00001").glob("*.tmp"))) == len(LITTER)
+
+
+def test_what_a_live_writer_is_writing_stays(tmp_path: Path) -> None:
+    """Neither a runner that finds the partition busy nor one that takes a frozen one over touches its files."""
+    storage = LocalStorage(tmp_path, lease_seconds=LEASE_SECONDS)
+    with holder(tmp_path) as process:
+        process.send_signal(signal.SIGSTOP)
+        for name in LITTER:
+            (tmp_path / name).write_bytes(b"half")
+        wait_until(
+            lambda: storage.try_lock("me") is not None,
+            deadline_seconds=20,
+            what="the lease of the frozen holder",
+            poll_seconds=0.02,
+        )
+        assert all((tmp_path / name).exists() for name in LITTER)
+
+
+def test_a_lock_that_another_runner_is_making_stays(tmp_path: Path) -> None:
+    """Its temporary file gets the lock's name in a moment."""
+    making = tmp_path / "lock.0123456789ab.tmp"
+    making.write_bytes(b"")
+    assert LocalStorage(tmp_path).try_lock("me") is not None
+    assert making.exists()
+
+
+def test_litter_that_cannot_be_removed_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is what counts."""
+    (tmp_path / LITTER[0]).write_bytes(b"half")
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "unlink", failing)
+    lock = LocalStorage(tmp_path).try_lock("me")
+    assert lock is not None
+    assert lock.beat()
 
 
 def test_of_two_that_take_over_one_remains(tmp_path: Path) -> None:
