@@ -1,10 +1,13 @@
 """DuckDB: a file that one process at a time may write.
 
-The file is open only for the time of one operation, so that other processes get their turn; while another holds it, we
-try again until the wait is over. Inside this process a lock per file keeps publishers apart, which makes every write
-transaction the only one. Memory is bounded whatever the partition's size: DuckDB spills beyond ``memory_limit``, which
-can be raised in the URL (``?memory_limit=2GB&threads=8``). There is no index on ``_partition``: the column compresses
-to almost nothing and is scanned in milliseconds, while an index would be held in memory.
+A publisher keeps the file open from one partition to the next (opening it and writing its checkpoint cost as much as
+the rows), but lets it go every few seconds, so that other processes get their turn; while another holds it, we try
+again until the wait is over. Inside this process everybody shares one connection a file, in turns, which makes every
+write transaction the only one; one that somebody else has opened here is waited for.
+
+Memory is bounded whatever the partition's size: DuckDB spills beyond ``memory_limit``, which can be raised in the URL
+(``?memory_limit=2GB&threads=8``). There is no index on ``_partition``: the column compresses to almost nothing and is
+scanned in milliseconds, while an index would be held in memory.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +31,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from airflow_provider_ai.adapters.sinks.arrow_types import Column, family_of, plain
+from airflow_provider_ai.adapters.sinks.duckdb_file import HEADERS_BYTES, create_file, remove_leftovers
 from airflow_provider_ai.adapters.sinks.failures import refused, unavailable, unexpected
 from airflow_provider_ai.adapters.sinks.session import Session, Warehouse
 from airflow_provider_ai.adapters.sinks.waiting import BusyError, until_free
@@ -35,12 +40,16 @@ from airflow_provider_ai.exceptions import SinkError
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
-DEFAULTS = {"memory_limit": "128MB", "threads": "2", "preserve_insertion_order": "false"}
-_HEADER_BYTES = 3 * 4096  # a file shorter than its headers is still being made by another process
+DEFAULTS = {"memory_limit": "96MB", "threads": "2", "preserve_insertion_order": "false"}
 _REMOTE = ("md:", "motherduck:")
+_KEPT_SECONDS = 5.0
+_TURN_SECONDS = 0.25  # others look about twice a second
 
-_locks: dict[str, threading.Lock] = defaultdict(threading.Lock)
-_locks_guard = threading.Lock()
+_ROW_GROUP_ROWS = 16 * 1024
+"""DuckDB compresses full row groups straight into the file. What does not fill one passes through the write-ahead log
+and is written twice; with its own 122,880 rows that would be all of a partition of usual size."""
+
+_CATALOG = "ai_warehouse"
 
 _UNAVAILABLE = {
     "TransactionException": "the transaction lost against a concurrent one",
@@ -62,6 +71,28 @@ _REFUSED = {
 }
 
 
+class _File:
+    """What this process has of a file: the turn to use it, and the connection kept from one operation to the next."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.kept: duckdb.DuckDBPyConnection | None = None
+        self.settings: Mapping[str, str] = {}
+        self.since = 0.0
+
+    def keep(self, connection: duckdb.DuckDBPyConnection, settings: Mapping[str, str]) -> None:
+        self.kept, self.settings, self.since = connection, settings, time.monotonic()
+
+    def let_go(self) -> None:
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            kept.close()
+
+
+_files: dict[str, _File] = defaultdict(_File)
+_files_guard = threading.Lock()
+
+
 class DuckdbWarehouse(Warehouse):
     """A DuckDB file."""
 
@@ -77,30 +108,53 @@ class DuckdbWarehouse(Warehouse):
 
     @contextmanager
     def open(self, schema: str | None, *, reading: bool) -> Iterator[Session]:
-        lock = _lock_of(self._path)
-        if not lock.acquire(timeout=self._lock_wait_seconds):
+        file = self._file()
+        if not file.turn.acquire(timeout=self._lock_wait_seconds):
             raise unavailable(self.where, f"another thread has held it for {self._lock_wait_seconds:g} s")
         try:
-            connect = partial(self._connect, read_only=reading and not self._remote)
-            connection = until_free(connect, where=self.where, wait_seconds=self._lock_wait_seconds)
+            connection = self._taken(file, reading=reading)
             try:
                 yield DuckdbSession(connection, schema)
+            except BaseException:
+                file.let_go()  # nobody knows what state it is in
+                raise
             finally:
-                connection.close()
+                if connection is not file.kept:
+                    connection.close()
+            if file.kept is not None and time.monotonic() - file.since > _KEPT_SECONDS:
+                file.let_go()
+                time.sleep(_TURN_SECONDS)
         finally:
-            lock.release()
+            file.turn.release()
+
+    def close(self) -> None:
+        file = self._file()
+        with file.turn:
+            file.let_go()
+
+    def _file(self) -> _File:
+        with _files_guard:
+            return _files[self._path if self._remote else os.path.realpath(self._path)]
+
+    def _taken(self, file: _File, *, reading: bool) -> duckdb.DuckDBPyConnection:
+        """The connection kept from the operation before, or a new one; one that can write is kept."""
+        if file.kept is not None and file.settings == self._settings:
+            return file.kept
+        file.let_go()
+        read_only = reading and not self._remote
+        connect = partial(self._connect, read_only=read_only)
+        connection = until_free(connect, where=self.where, wait_seconds=self._lock_wait_seconds)
+        if not read_only:
+            file.keep(connection, self._settings)
+        return connection
 
     def _connect(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
         try:
             connection = self._connected(read_only=read_only)
-        except duckdb.IOException as error:
-            text = str(error)
-            if "not a valid DuckDB database file" in text and Path(self._path).stat().st_size < _HEADER_BYTES:
-                raise BusyError("a process that is creating the file") from None
-            if "set lock on file" not in text:
+        except duckdb.Error as error:
+            if (holder := self._holder(str(error))) is None:
                 raise
-            holder = re.search(r"\(PID (\d+)\)", text)
-            raise BusyError(f"process {holder[1]}" if holder else "another process") from None
+            raise BusyError(holder) from None
         try:
             for name, value in self._settings.items():
                 connection.execute(f"SET {_quoted(name)} = {_literal(value)}")
@@ -109,14 +163,41 @@ class DuckdbWarehouse(Warehouse):
             raise
         return connection
 
+    def _holder(self, text: str) -> str | None:
+        """Who has the file, when that is why DuckDB cannot open it."""
+        if "set lock on file" in text:
+            found = re.search(r"\(PID (\d+)\)", text)
+            return f"process {found[1]}" if found else "another process"
+        if "Unique file handle conflict" in text:
+            return "another connection of this process"
+        if not self._remote and Path(self._path).is_file() and Path(self._path).stat().st_size < HEADERS_BYTES:
+            return "a program that is creating the file (if none is, it holds nothing: delete it)"
+        return None
+
     def _connected(self, *, read_only: bool) -> duckdb.DuckDBPyConnection:
-        if not read_only:
+        if self._remote:
             return duckdb.connect(self._path)
+        if not read_only:
+            return self._writing()
         try:
             return duckdb.connect(self._path, read_only=True)
         except duckdb.ConnectionException:
             # This process has it open for writing: a second connection joins it.
             return duckdb.connect(self._path)
+
+    def _writing(self) -> duckdb.DuckDBPyConnection:
+        if not self.exists():
+            create_file(Path(self._path))
+        connection = duckdb.connect()
+        try:
+            name = _quoted(_CATALOG)
+            connection.execute(f"ATTACH {_literal(self._path)} AS {name} (ROW_GROUP_SIZE {_ROW_GROUP_ROWS})")
+            connection.execute(f"USE {name}")
+        except BaseException:
+            connection.close()
+            raise
+        remove_leftovers(Path(self._path))
+        return connection
 
     def explain(self, error: Exception) -> SinkError:
         for kind in type(error).__mro__:
@@ -136,11 +217,6 @@ class DuckdbWarehouse(Warehouse):
 
     def exists(self) -> bool:
         return self._remote or Path(self._path).exists()
-
-
-def _lock_of(path: str) -> threading.Lock:
-    with _locks_guard:
-        return _locks[path]
 
 
 def _quoted(name: str) -> str:

@@ -141,7 +141,8 @@ class Layout:
         column = sa.Column(self._session.name(partition), sql_types.KEY)
         _table(self._session, self._table, [column])
         # A fresh name: that of a renamed table's index would still be taken.
-        return [CreateIndex(sa.Index(self._session.name(f"_ai_partition_{uuid4().hex[:12]}"), column))]
+        name = self._session.name(f"_ai_partition_{uuid4().hex[:12]}")
+        return [CreateIndex(sa.Index(name, column, **self._session.index_options))]
 
     def _columns(self, fields: Sequence[Any]) -> list[sa.Column[Any]]:
         types = self._session.column_types(fields)
@@ -197,4 +198,4 @@ def _markers(session: Session) -> sa.Table:
 
 def _table(session: Session, name: str, columns: Sequence[sa.Column[Any]]) -> sa.Table:
     schema = None if session.schema is None else session.name(session.schema)
-    return sa.Table(session.name(name), sa.MetaData(), *columns, schema=schema)
+    return sa.Table(session.name(name), sa.MetaData(), *columns, schema=schema, **sql_types.TABLE_OPTIONS)

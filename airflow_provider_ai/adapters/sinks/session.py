@@ -10,7 +10,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from datetime import datetime
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Dialect
@@ -36,6 +37,8 @@ class Session(ABC):
     """Quote every name. Off where unquoted names are folded and users expect that."""
     folds_case = False
     """Whether ``Score`` and ``score`` are the same column."""
+    index_options: ClassVar[Mapping[str, Any]] = {}
+    """Arguments for :class:`sqlalchemy.Index` that suit rows which lie together by ``_partition``."""
     can_stage = True
     """Whether CREATE TEMPORARY TABLE … AS SELECT works."""
 
@@ -56,6 +59,10 @@ class Session(ABC):
     @abstractmethod
     def rollback(self) -> None:
         """Undo it."""
+
+    def instant(self, moment: datetime) -> sa.ColumnElement[Any]:
+        """A point in time as a value in a statement."""
+        return sa.literal(moment, sql_types.timestamp(zone=True))
 
     @contextmanager
     def transaction(self, *, reading: bool = False) -> Iterator[None]:
@@ -91,6 +98,9 @@ class Session(ABC):
     def index_wanted(self, table: str, *, created: bool) -> bool:
         """Whether an index on ``_partition`` should be made now. ``created``: with the table, else for an old one."""
         return created
+
+    def published(self, target: str) -> None:  # noqa: B027 - only some dialects need it
+        """Upkeep after the commit. Whatever goes wrong here must not make a publish fail that has succeeded."""
 
     def check_name(self, name: str, what: str) -> None:
         """SinkError when ``name`` cannot name a table or column here."""

@@ -13,9 +13,15 @@ from airflow_provider_ai.adapters.sinks.arrow_types import family_of, plain
 from airflow_provider_ai.exceptions import SinkError
 
 # MySQL's TEXT and BLOB end at 64 KiB, its DATETIME at whole seconds, and it indexes no unbounded text.
-_MYSQL = ("mysql", "mariadb")
-TEXT = sa.Text().with_variant(mysql.LONGTEXT(), *_MYSQL)
-BYTES = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *_MYSQL)
+MYSQL = ("mysql", "mariadb")
+# Its default character set may lack most characters, and its default order takes 'a' and 'A' for the same key.
+TABLE_OPTIONS: dict[str, Any] = {
+    f"{name}_{option}": value
+    for name in MYSQL
+    for option, value in (("charset", "utf8mb4"), ("collate", "utf8mb4_bin"))
+}
+TEXT = sa.Text().with_variant(mysql.LONGTEXT(), *MYSQL)
+BYTES = sa.LargeBinary().with_variant(mysql.LONGBLOB(), *MYSQL)
 KEY = sa.String(255).with_variant(sa.Text(), "postgresql", "sqlite")
 _KEYS = ("_partition", "_record_key")
 
@@ -57,4 +63,4 @@ def _other(kind: Any, family: str) -> TypeEngine[Any]:
 
 def timestamp(*, zone: bool) -> TypeEngine[Any]:
     """A timestamp with microseconds."""
-    return sa.DateTime(timezone=zone).with_variant(mysql.DATETIME(fsp=6), *_MYSQL)
+    return sa.DateTime(timezone=zone).with_variant(mysql.DATETIME(fsp=6), *MYSQL)

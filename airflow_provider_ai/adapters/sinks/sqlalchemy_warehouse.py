@@ -17,7 +17,8 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
-from airflow_provider_ai.adapters.sinks.arrow_types import NAIVE, UTC, Column
+from airflow_provider_ai.adapters.sinks import sql_types
+from airflow_provider_ai.adapters.sinks.arrow_types import NAIVE, UTC, Column, without_nan
 from airflow_provider_ai.adapters.sinks.failures import from_sqlstate, refused, unavailable, unexpected
 from airflow_provider_ai.adapters.sinks.layout import MARKERS
 from airflow_provider_ai.adapters.sinks.session import Session, Warehouse
@@ -69,6 +70,8 @@ class SqlalchemySession(Session):
 
     def __init__(self, connection: Connection, schema: str | None) -> None:
         self.dialect = connection.dialect
+        self._mysql = connection.dialect.name in sql_types.MYSQL
+        self.folds_case = self.folds_case or self._mysql
         self.schema = schema
         self._connection = connection
         self._open: RootTransaction | None = None
@@ -103,7 +106,8 @@ class SqlalchemySession(Session):
             return None
         if table in inspector.get_view_names(schema=self.schema):
             raise SinkError(f"{table!r} is a view, not a table; a retry cannot help")
-        return {found["name"]: _column(found) for found in inspector.get_columns(table, schema=self.schema)}
+        found = inspector.get_columns(table, schema=self.schema)
+        return {column["name"]: _column(column, finite=self._mysql) for column in found}
 
     def load(self, table: sa.TableClause, columns: Sequence[Column], reader: Any, *, temporary: bool) -> None:
         typed = [sa.column(self.name(column.name), column.sql_type) for column in columns]
@@ -139,7 +143,8 @@ class SqlalchemySession(Session):
             raise unavailable(target, "another runner is publishing the same partition") from None
 
 
-def _column(found: Mapping[str, Any]) -> Column:
+def _column(found: Mapping[str, Any], *, finite: bool) -> Column:
+    """``finite``: this database's numbers know no NaN."""
     kind: TypeEngine[Any] = found["type"]
     return Column(
         name=found["name"],
@@ -147,6 +152,7 @@ def _column(found: Mapping[str, Any]) -> Column:
         accepts=_accepts(kind),
         json=isinstance(kind, sa.JSON),
         open_scale=isinstance(kind, sa.Numeric) and not isinstance(kind, sa.Float) and kind.precision is None,
+        encode=without_nan(found["name"]) if finite and isinstance(kind, sa.Float) else None,
         sql_type=kind,
     )
 
@@ -166,6 +172,6 @@ def _accepts(kind: TypeEngine[Any]) -> Any:
     found = next((arrow for cls, arrow in simple if isinstance(kind, cls)), None)
     if found is not None:
         return found
-    if isinstance(kind, sa.LargeBinary):
+    if isinstance(kind, sa.types._Binary):  # LargeBinary, and what dialects have of their own
         return pa.binary()
     return pa.string() if isinstance(kind, sa.String) else None

@@ -80,9 +80,10 @@ class TableSink:
             session.prepare_lock(self._table, unit.scope)
             with session.transaction():
                 session.lock_publish(self._table, unit.scope, unit.partition)
-                if _Publishing(session, layout, source, self._table).run():
-                    return unit.rows
-                return 0
+                written = _Publishing(session, layout, source, self._table).run()
+            if written:
+                session.published(self._table)
+            return unit.rows if written else 0
 
     # --- publications
 
@@ -107,8 +108,9 @@ class TableSink:
 
     def _prune(self, scope: str, plan: str) -> int:
         with self._open(reading=False) as session:
-            if not Layout(session, self._table).has_markers():
-                return 0
+            with session.transaction(reading=True):
+                if not Layout(session, self._table).has_markers():
+                    return 0
             session.prepare_lock(self._table, scope)
             with session.transaction():
                 session.lock_prune(self._table, scope)
@@ -241,7 +243,7 @@ class _Publishing:
                 content=unit.content,
                 rows=unit.rows,
                 run_id=unit.run_id,
-                published_at=datetime.now(UTC),
+                published_at=self._session.instant(datetime.now(UTC)),
             )
         )
 
@@ -250,8 +252,10 @@ def _prepared(session: Session, table: str, schema: Any) -> Layout:
     """Create what is missing, in a transaction of its own, and return the tables as they are then."""
     layout = Layout(session, table)
     for attempt in range(1, _DDL_ATTEMPTS + 1):
-        if not layout.missing(schema):
-            break
+        # Looking needs a transaction too: only in one does the wait for somebody's lock on the table end.
+        with session.transaction(reading=True):
+            if not layout.missing(schema):
+                break
         try:
             with session.transaction():
                 session.lock_tables(table)
@@ -263,7 +267,8 @@ def _prepared(session: Session, table: str, schema: Any) -> Layout:
             # Where DDL cannot be locked, another publisher may have been faster: look again.
             if attempt == _DDL_ATTEMPTS:
                 raise
-    return layout.refresh()
+    with session.transaction(reading=True):
+        return layout.refresh()
 
 
 def _other_plans(session: Session, layout: Layout, table: str, scope: str, plan: str) -> OtherPlans:
