@@ -7,15 +7,18 @@ once.
 from __future__ import annotations
 
 import argparse
+import logging
+import os
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_ai import __version__
 
 if TYPE_CHECKING:
     from airflow_provider_ai.cli.batch import BatchRuntime
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 _AS_WRITTEN = argparse.RawDescriptionHelpFormatter
 _DESCRIPTION = "Run AI inference over a dataset, checkpointed and published exactly once, without Airflow."
@@ -84,6 +87,18 @@ def main(argv: Sequence[str] | None = None, *, runtime: BatchRuntime | None = No
 
     command = batch.run if arguments.command == "run" else batch.status
     return command(arguments, runtime)
+
+
+def program() -> NoReturn:
+    """What the shell starts: :func:`main`, then out.
+
+    Everything is written and closed by then, and taking apart an interpreter full of modules takes 0.2 s more.
+    """
+    code = main()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -79,10 +79,10 @@ def run(arguments: argparse.Namespace, runtime: BatchRuntime | None) -> int:
 
     def work() -> BatchReport:
         job, chosen = _job(arguments.spec, runtime, need_api_key=True)
-        with _stopped_by_signals(stop), shown_on(sys.stderr, quiet=arguments.quiet) as on_progress:
+        with shown_on(sys.stderr, quiet=arguments.quiet) as on_progress:
             return chosen.run_batch(job, verb=arguments.verb, on_progress=on_progress, stop=stop)
 
-    with logging_to(sys.stderr, level):
+    with _stopped_by_signals(stop), logging_to(sys.stderr, level):
         report, code = _attempt(work, debug=level == "debug")
     if report is not None and code != BAD_SPEC:
         print(json.dumps({**asdict(report), "seconds": round(report.seconds, 3)}), flush=True)

@@ -11,11 +11,14 @@ import orjson
 from airflow_provider_ai.core.ports import Usage
 
 OUTPUT_PREFIX = "out:"  # of output columns in sealed segments, so that none can collide with the segment's own
+_NO_USAGE = Usage()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Succeeded:
     """Records of one call that have a valid output. All sequences have the same length.
+
+    Not to be changed; not frozen, because that makes it four times as slow to create, and there is one per call.
 
     :param rows: row numbers in the partition
     :param keys: opaque record keys
@@ -94,6 +97,7 @@ def decode_outcome(payload: bytes) -> Outcome:
             quarantined_at=body["t"],
         )
     prompt, completion = body["u"]
+    usage = Usage(prompt_tokens=prompt, completion_tokens=completion) if prompt or completion else _NO_USAGE
     return Succeeded(
         rows=body["r"],
         keys=body["k"],
@@ -101,7 +105,7 @@ def decode_outcome(payload: bytes) -> Outcome:
         outputs=body["o"],
         inferred_at=body["t"],
         attempts=body["n"],
-        usage=Usage(prompt_tokens=prompt, completion_tokens=completion),
+        usage=usage,
     )
 
 

@@ -18,6 +18,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from airflow_provider_ai.core.aimd import AdaptiveLimit
 from airflow_provider_ai.core.backoff import full_jitter, retry_after_seconds
@@ -49,6 +50,7 @@ from airflow_provider_ai.patterns.work import Call, PartitionRun, Record
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 RunOpener = Callable[[Callable[[], bool]], PartitionRun]
 _TICK_SECONDS = 0.1
 _SYNC_FAILURES = 3
@@ -170,23 +172,32 @@ class InferenceEngine:
 
     def _pump(self) -> None:
         """Send what may be sent now; called whenever that may have changed."""
+        while (call := self._next()) is not None:
+            task = self._loop.create_task(self._perform(call))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        if self._queue.fresh <= self._limits.concurrency:
+            self._hungry.set()
+        self._check_over()
+
+    def _next(self) -> Call | None:
+        """The next call, counted as in flight; None when there is none that may be sent now."""
         while self._error is None and self._in_flight < self._limit.value:
             now = self._loop.time()
             call = self._queue.pop(now, prefer_fresh=self._breaker.state is BreakerState.OPEN)
             if call is None:
                 self._wake_at(self._queue.next_due())
-                break
+                return None
             if not self._render(call, now):
                 continue
             wait = self._gate(call, now)
-            if wait != 0.0:
-                self._queue.put_back(call, now)
-                self._wake_at(None if wait is None else now + wait)
-                break
-            self._send(call, now)
-        if self._queue.fresh <= self._limits.concurrency:
-            self._hungry.set()
-        self._check_over()
+            if wait == 0.0:
+                self._count(call, now)
+                return call
+            self._queue.put_back(call, now)
+            self._wake_at(None if wait is None else now + wait)
+            return None
+        return None
 
     def _render(self, call: Call, now: float) -> bool:
         """Make the request's bytes; a call with a record that cannot be rendered is taken apart instead."""
@@ -212,7 +223,7 @@ class InferenceEngine:
             wait = max(wait, self._tokens_bucket.wait(call.encoded.estimated_tokens, now=now))
         return max(wait, 0.0)
 
-    def _send(self, call: Call, now: float) -> None:
+    def _count(self, call: Call, now: float) -> None:
         call.probe = self._breaker.sent()
         if self._requests_bucket:
             self._requests_bucket.spend(1, now=now)
@@ -220,15 +231,22 @@ class InferenceEngine:
             self._tokens_bucket.spend(call.encoded.estimated_tokens, now=now)
         self._in_flight += 1
         self.tally.requests += 1
-        task = self._loop.create_task(self._perform(call))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
-    async def _perform(self, call: Call) -> None:
+    async def _perform(self, call: Call | None) -> None:
+        """Perform a call, then the one that takes its place.
+
+        In the same task, for a new one would start only after every answer that came in the meantime is settled: calls
+        would leave, and come back, in ever larger bunches, while the endpoint waits.
+        """
+        while call is not None:
+            await self._perform_one(call)
+            call = self._step(self._next)
+            self._step(self._pump)
+
+    async def _perform_one(self, call: Call) -> None:
         started = self._loop.time()
         reply: Reply | None = None
         failed: CallFailedError | None = None
-        defect: AIProviderError | None = None
         encoded = call.encoded
         assert encoded is not None  # noqa: S101 - _render came before
         try:
@@ -238,22 +256,20 @@ class InferenceEngine:
         except CallFailedError as error:
             failed = error
         except Exception as error:  # noqa: BLE001 - an endpoint raises nothing else; its records must not get lost
-            defect = _defect(error)
+            self._fail(_defect(error))
+            return
         finally:
             self._in_flight -= 1
-        if defect is not None:
-            self._fail(defect)
-            return
         now = self._loop.time()
         self._step(lambda: self._settle(call, reply, failed, now, now - started))
-        self._step(self._pump)
 
-    def _step(self, work: Callable[[], None]) -> None:
+    def _step(self, work: Callable[[], T]) -> T | None:
         """Do a piece of work in a callback: what goes wrong there must end the run, not leave it waiting forever."""
         try:
-            work()
+            return work()
         except Exception as error:  # noqa: BLE001 - every error becomes the run's
             self._fail(_as_ours(error), grace_seconds=0.0)
+            return None
 
     # --- settling ------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from airflow_provider_ai.core.arrow_arrays import array_of, int64_array, numbers_of, repeated_text, text_array
 from airflow_provider_ai.core.manifest import Manifest, Partition
 from airflow_provider_ai.core.outcomes import OUTPUT_PREFIX
 
@@ -83,19 +84,22 @@ class _Sources:
         sizes = [piece.rows for piece in partition.slices]
         self._ends = np.cumsum(np.array(sizes, dtype=np.int64))
         self._shift = np.array([piece.start for piece in partition.slices]) - (self._ends - np.array(sizes))
-        self._paths = pa.array([manifest.files[piece.file].path for piece in partition.slices], pa.string())
+        self._paths = text_array([manifest.files[piece.file].path for piece in partition.slices])
 
     def file(self, rows: np.ndarray) -> pa.Array:
-        return self._paths.take(pa.array(np.searchsorted(self._ends, rows, side="right")))
+        return self._paths.take(int64_array(self._slices(rows)))
 
     def row(self, rows: np.ndarray) -> pa.Array:
-        return pa.array(rows + self._shift[np.searchsorted(self._ends, rows, side="right")])
+        return int64_array(rows + self._shift[self._slices(rows)])
+
+    def _slices(self, rows: np.ndarray) -> np.ndarray:
+        return np.searchsorted(self._ends, rows, side="right")
 
 
 def _row_column(
     field: pa.Field, table: pa.Table, sources: _Sources, lineage: Lineage, id_column: str
 ) -> pa.Array | pa.ChunkedArray:
-    name, rows = field.name, table["row"].to_numpy()
+    name, rows = field.name, numbers_of(table["row"])
     if name == id_column:
         return _cast(table["id"], field.type)
     if name == "_source_file":
@@ -105,7 +109,7 @@ def _row_column(
     if name in _STORED:
         return table[_STORED[name]]
     if name in _CONSTANT:
-        return pa.repeat(pa.scalar(getattr(lineage, name[1:]), pa.string()), len(table))
+        return repeated_text(getattr(lineage, name[1:]), len(table))
     column = OUTPUT_PREFIX + name
     return _cast(table[column], field.type) if column in table.column_names else pa.nulls(len(table), field.type)
 
@@ -123,7 +127,7 @@ def _floating(kind: pa.DataType) -> bool:
 
 
 def _json_text(values: Sequence[object]) -> pa.Array:
-    return pa.array([None if value is None else orjson.dumps(value).decode() for value in values], pa.string())
+    return array_of([None if value is None else orjson.dumps(value).decode() for value in values]).cast(pa.string())
 
 
 def _common_type(kinds: set[str]) -> pa.DataType:

@@ -16,7 +16,7 @@ from airflow_provider_ai.core.config import Verb
 from airflow_provider_ai.core.identity import checkpoint_key, scope_name
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.report import BatchReport, PartitionReport, PlanReference, PublishReport, StopToken
-from airflow_provider_ai.exceptions import AIProviderError, SpecError
+from airflow_provider_ai.exceptions import AIProviderError, SpecError, StoppedError
 from airflow_provider_ai.patterns.batch_inference import (
     FinishedPartition,
     check_published,
@@ -24,6 +24,7 @@ from airflow_provider_ai.patterns.batch_inference import (
     publish,
 )
 from airflow_provider_ai.patterns.tally import Tally
+from airflow_provider_ai.runtime.allowance import require_allowance
 from airflow_provider_ai.runtime.inference import infer
 from airflow_provider_ai.runtime.job import (
     BatchJob,
@@ -35,6 +36,7 @@ from airflow_provider_ai.runtime.job import (
     report_progress,
     writing_checkpoints,
 )
+from airflow_provider_ai.runtime.process import returned_memory
 from airflow_provider_ai.runtime.status import batch_status, run_key_of
 
 __all__ = [
@@ -49,22 +51,32 @@ __all__ = [
 
 
 def plan_batch(
-    job: BatchJob, *, verb: Verb = "resume", run_key: str, on_progress: OnProgress | None = None
+    job: BatchJob,
+    *,
+    verb: Verb = "resume",
+    run_key: str,
+    on_progress: OnProgress | None = None,
+    stop: StopToken | None = None,
 ) -> PlanReference:
     """Make the run's plan, or find it again: the same run sees the same partitions while its input is the same.
 
     Raises InputChangedError when files changed since an unfinished plan, and the InputError that says what is wrong
-    with the dataset.
+    with the dataset; StoppedError between two files.
     """
-    from airflow_provider_ai.adapters.datasets import listing_digest, plan_dataset
+    from airflow_provider_ai.adapters.datasets import plan_dataset
 
+    def go_on(files: int = 0, total: int = 0) -> None:
+        if stop is not None and stop.stopped:
+            raise StoppedError(f"stopped ({stop.reason}) while planning; nothing was called, a retry plans again")
+
+    go_on()
     store = open_plans(job)
     pointer = store.pointer(run_key)
     manifest = None
     if pointer is not None and verb != "recompute":
-        manifest = _planned_before(job, store, pointer, listing_digest(job.input, job.storage))
+        manifest = _planned_before(job, store, pointer)
     if manifest is None:
-        manifest = plan_dataset(job.input, job.storage, needed_columns=job.columns, on_progress=None)
+        manifest = plan_dataset(job.input, job.storage, needed_columns=job.columns, on_progress=go_on)
     fingerprint = manifest.fingerprint
     key = checkpoint_key(fingerprint=fingerprint, request=job.request.identity(), endpoint=job.endpoint.identity())
     with writing_checkpoints():
@@ -112,6 +124,7 @@ def infer_partition(
     )
 
 
+@returned_memory()
 def publish_batch(
     job: BatchJob,
     plan: PlanReference,
@@ -183,11 +196,12 @@ def run_batch(
     started = time.monotonic()
     stop = stop or StopToken()
     tally = Tally(job.endpoint)
-    plan = plan_batch(job, verb=verb, run_key=run_key_of(job), on_progress=on_progress)
+    plan = plan_batch(job, verb=verb, run_key=run_key_of(job), on_progress=on_progress, stop=stop)
     rows, published = plan.rows, 0
     try:
         manifest = load_manifest(open_plans(job), plan)
         threading.Thread(target=_warm_up, args=(job,), name="ai-warm-up", daemon=True).start()
+        require_allowance(job, plan, manifest, tally)
         infer(job, plan, manifest, range(plan.partitions), on_progress, stop, tally=tally)
         published = publish_batch(job, plan, run_id=_run_id(), on_progress=on_progress, stop=stop).published
         reconcile_batch(job, plan)
@@ -197,23 +211,22 @@ def run_batch(
     return _batch_report(tally, rows, published, started)
 
 
-def _planned_before(job: BatchJob, store: PlanStore, pointer: PlanPointer, listing: str) -> Manifest | None:
+def _planned_before(job: BatchJob, store: PlanStore, pointer: PlanPointer) -> Manifest | None:
     """The manifest the run made before, or None when it should plan anew."""
-    from airflow_provider_ai.adapters.datasets import verify_unchanged
+    from airflow_provider_ai.adapters.datasets import listing_digest, verify_unchanged
 
     manifest = store.manifest(pointer.key, fingerprint=pointer.fingerprint)
-    if manifest is None or (pointer.listing != listing and pointer.complete):
+    if manifest is None:
         return None
-    if pointer.listing != listing:
+    if not pointer.complete:
         verify_unchanged(manifest, job.input, job.storage)
-    return manifest
+        return manifest
+    return manifest if listing_digest(job.input, job.storage) == pointer.listing else None
 
 
 def _warm_up(job: BatchJob) -> None:
     """Load while the calls wait what sealing and publishing need later: half a second of imports."""
     with suppress(AIProviderError, ImportError):
-        import pandas  # noqa: F401 - pyarrow imports it on its first conversion of Python values
-
         open_warehouse(job).close()
 
 

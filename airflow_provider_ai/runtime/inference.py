@@ -19,7 +19,15 @@ from airflow_provider_ai.exceptions import StoppedError
 from airflow_provider_ai.patterns.inference_engine import InferenceEngine, RunOpener
 from airflow_provider_ai.patterns.tally import Tally
 from airflow_provider_ai.patterns.work import PartitionRun
-from airflow_provider_ai.runtime.job import BatchJob, OnProgress, open_plans, report_progress, writing_checkpoints
+from airflow_provider_ai.runtime.job import (
+    BatchJob,
+    OnProgress,
+    open_plans,
+    read_seals,
+    report_progress,
+    writing_checkpoints,
+)
+from airflow_provider_ai.runtime.process import returned_memory, undisturbed_loop
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +80,7 @@ def _openers(
 ) -> list[RunOpener]:
     """What opens each partition that is not finished; the finished ones go straight into the tally."""
     openers: list[RunOpener] = []
-    for index in indexes:
-        sealed = store.files(plan, index).finished(plan.round)
+    for index, sealed in zip(indexes, read_seals(store, plan, indexes), strict=True):
         if sealed is None:
             openers.append(_opener(job, plan, manifest, store, index))
         else:
@@ -150,11 +157,6 @@ def _ticker(engine: InferenceEngine, tally: Tally, total: int, on_progress: OnPr
 
 
 def _run_in_loop(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        factory = None
-    else:
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main())
+    # Not uvloop: it writes at the end of a turn of the loop, so calls leave in bunches and the endpoint waits for them.
+    with undisturbed_loop(), returned_memory():
+        asyncio.run(main())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_ai.adapters.checkpoints.codec import IdentityCodec
+from airflow_provider_ai.adapters.checkpoints.partition_files import SealedPartition
 from airflow_provider_ai.adapters.checkpoints.plans import PlanStore, key_of, open_storage
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
@@ -26,6 +28,15 @@ from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError
 from airflow_provider_ai.patterns.batch_inference import Provenance
 
 OnProgress = Callable[[Progress], None]
+
+READERS = 16
+"""Partitions looked at side by side: on an object store each look waits for a network."""
+
+
+def read_seals(store: PlanStore, plan: PlanReference, indexes: Iterable[int]) -> list[SealedPartition | None]:
+    """The seals of partitions, in order; None for one that still has something to do."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="ai-seals") as pool:
+        return list(pool.map(lambda index: store.files(plan, index).finished(plan.round), indexes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 from airflow_provider_ai.adapters.checkpoints.partition import peek
@@ -9,13 +10,17 @@ from airflow_provider_ai.adapters.checkpoints.plans import PlanPointer, PlanStor
 from airflow_provider_ai.core.identity import digest, partition_label, scope_name
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.report import BatchStatus, PartitionStatus, PlanReference, QuarantineReason
-from airflow_provider_ai.exceptions import SinkError
+from airflow_provider_ai.exceptions import InputError, SinkError
 from airflow_provider_ai.patterns.batch_inference import merge_reasons
 from airflow_provider_ai.runtime.job import BatchJob, open_plans, open_warehouse
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
-class _Outcomes:
+class Outcomes:
+    """What the checkpoints of a partition hold in the current round."""
+
     succeeded: int
     quarantined: int
     reasons: tuple[QuarantineReason, ...]
@@ -23,8 +28,6 @@ class _Outcomes:
 
 def batch_status(job: BatchJob) -> BatchStatus:
     """What a resume would find. Changes nothing; safe beside a running batch."""
-    from airflow_provider_ai.adapters.datasets import listing_digest
-
     store = open_plans(job)
     pointer = store.pointer(run_key_of(job))
     manifest = None if pointer is None else store.manifest(pointer.key, fingerprint=pointer.fingerprint)
@@ -35,7 +38,7 @@ def batch_status(job: BatchJob) -> BatchStatus:
     partitions: list[PartitionStatus] = []
     reasons: list[QuarantineReason] = []
     for part in manifest.partitions:
-        found = _outcomes(store, plan, part.index, part.rows)
+        found = outcomes_of(store, plan, part.index, part.rows)
         label = partition_label(plan.scope, plan.fingerprint, part.index)
         partitions.append(
             PartitionStatus(
@@ -50,7 +53,7 @@ def batch_status(job: BatchJob) -> BatchStatus:
         reasons += found.reasons
     return BatchStatus(
         plan="complete" if pointer.complete else "unfinished",
-        input_changed=listing_digest(job.input, job.storage) != pointer.listing,
+        input_changed=_input_changed(job, manifest),
         partitions=tuple(partitions),
         quarantine=tuple(merge_reasons(reasons)),
         warehouse=warehouse,
@@ -71,6 +74,19 @@ def run_key_of(job: BatchJob) -> str:
     )
 
 
+def _input_changed(job: BatchJob, manifest: Manifest) -> bool:
+    """Whether the input is not as it was planned, or cannot be listed; how it differs is logged."""
+    from airflow_provider_ai.adapters.datasets import input_difference
+
+    try:
+        difference = input_difference(manifest, job.input, job.storage)
+    except InputError as error:
+        difference = str(error)
+    if difference is not None:
+        log.warning("the input is not as it was planned: %s", difference)
+    return difference is not None
+
+
 def _reference(job: BatchJob, store: PlanStore, pointer: PlanPointer, manifest: Manifest) -> PlanReference:
     current = store.current_pass(pointer.key)
     return PlanReference(
@@ -85,13 +101,14 @@ def _reference(job: BatchJob, store: PlanStore, pointer: PlanPointer, manifest: 
     )
 
 
-def _outcomes(store: PlanStore, plan: PlanReference, index: int, rows: int) -> _Outcomes:
+def outcomes_of(store: PlanStore, plan: PlanReference, index: int, rows: int) -> Outcomes:
+    """The outcomes of one partition, from its seal or from all of its files."""
     files = store.files(plan, index)
     sealed = files.sealed(plan.round)
     if sealed is not None:
-        return _Outcomes(sealed.succeeded, sealed.quarantined, sealed.reasons)
+        return Outcomes(sealed.succeeded, sealed.quarantined, sealed.reasons)
     found = peek(files, rows=rows, round_=plan.round)
-    return _Outcomes(len(found.succeeded), len(found.given_up), found.reasons)
+    return Outcomes(len(found.succeeded), len(found.given_up), found.reasons)
 
 
 def _publications(job: BatchJob, scope: str) -> tuple[dict[str, int], str | None]:

@@ -268,6 +268,22 @@ sys.exit(code)
     assert done.returncode == (0 if spec is None else 2)
 
 
+def test_the_program_loses_no_output(tmp_path: Path) -> None:
+    """It leaves without the interpreter's farewell, which is what flushes a pipe otherwise."""
+    path = str(write(tmp_path))
+    program = f"""
+import sys
+from airflow_provider_ai import cli
+from tests.cli.fake_runtime import FakeRuntime
+sys.argv[1:] = ["batch", "status", {path!r}, "--json"]
+whole = cli.main
+cli.main = lambda: whole(runtime=FakeRuntime())
+cli.program()
+"""
+    done = _python("-c", program)
+    assert (done.returncode, len(_last_json(done.stdout)["partitions"])) == (0, 2)
+
+
 def test_a_run_does_not_import_airflow(tmp_path: Path) -> None:
     program = f"""
 import sys
