@@ -63,9 +63,8 @@ $(MINISTACK_STAMP): | $(filter $(OWN_UV),$(UV))
 
 .PHONY: test
 test: install ## Every test, with the real services (under 15 minutes on 2 cores)
-	@# Tests that kill processes and drive a real scheduler depend on timing: one that fails gets a second chance, alone.
-	$(PYTEST) -m "not e2e" -n $(JOBS) --dist loadfile $(PYTEST_ARGS) || $(PYTEST) -m "not e2e" --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
-	$(PYTEST) -m e2e $(PYTEST_ARGS) || $(PYTEST) -m e2e --last-failed --last-failed-no-failures none $(PYTEST_ARGS)
+	$(PYTEST) -m "not e2e" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) -m e2e $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: install ## The tests that need no service and no Airflow (under 60 seconds)

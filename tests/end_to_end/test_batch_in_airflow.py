@@ -80,7 +80,8 @@ def test_kill_9_then_the_retry_resumes(batch_airflow: BatchAirflow) -> None:
     batch.stub.set_faults(latency_ms=300)
     run = batch.start("killed", dag_id="one_partition")
     instance = running(run)
-    batch.stub.wait_for_records(before + 40, timeout_seconds=60)
+    answered = 40
+    batch.stub.wait_for_records(before + answered, timeout_seconds=60)
     os.kill(instance["pid"], signal.SIGKILL)
     batch.stub.set_faults(latency_ms=20)
     run.wait()
@@ -88,7 +89,8 @@ def test_kill_9_then_the_retry_resumes(batch_airflow: BatchAirflow) -> None:
     calls = batch.calls(ids)
     assert min(calls) == 1
     assert sum(calls) - 120 <= IN_FLIGHT
-    assert run.xcom("infer", map_index=0)["reused"] >= 40
+    # An answer the server has sent may not have reached the process before it died.
+    assert run.xcom("infer", map_index=0)["reused"] >= answered - IN_FLIGHT
     check_published(batch, "killed", ids)
 
 

@@ -13,7 +13,7 @@ from tests.faults.support.batch import Batch, Run
 from tests.faults.support.invariants import verify
 from tests.support.ministack import MiniStack
 
-LATENCY_MS = 20.0
+LATENCY_MS = 60.0  # long enough for a second runner to start while the first one works
 LEASE = {"lease_seconds": 1.5}
 
 

@@ -110,11 +110,17 @@ def test_a_flipped_bit_in_a_small_file(half_done: Batch, seed: int, name: str) -
 
 
 def test_leftover_temporary_files(half_done: Batch) -> None:
-    """What a killed writer was writing is not read, whatever is in it."""
-    for sealed in [*half_done.files("*.arrow"), *half_done.files("*.json"), *half_done.files("lock")]:
-        sealed.with_name(f"{sealed.name}.7.tmp").write_bytes(b"half of something")
+    """What a killed writer was writing is not read, whatever is in it; a partition that is opened again loses it."""
+    for there in [*half_done.files("*.arrow"), *half_done.files("*.json"), *half_done.files("lock")]:
+        there.with_name(f"{there.name}.7.tmp").write_bytes(b"half of something")
+    resumed = {path.parent for path in half_done.files("p0*/*") if not (path.parent / "done-000.json").exists()}
+    for folder in resumed:
+        (folder / "good-dead-00001.arrow.0123456789ab.tmp").write_bytes(b"half of something")
+    assert resumed
     half_done.run()
     verify(half_done, repeated=half_done.in_flight)
+    left = [path for folder in resumed for path in folder.glob("*.tmp") if not path.name.startswith("lock.")]
+    assert left == []
 
 
 def test_an_input_file_rewritten_under_an_unfinished_run(half_done: Batch) -> None:
@@ -128,6 +134,23 @@ def test_an_input_file_rewritten_under_an_unfinished_run(half_done: Batch) -> No
     assert half_done.stub.progress()["requests"] == requests
     path.write_bytes(original)
     os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    half_done.run()
+    verify(half_done, repeated=half_done.in_flight)
+
+
+def test_an_input_that_is_gone_under_an_unfinished_run(half_done: Batch) -> None:
+    """The status shows what the plan knows; a run names what is missing and calls nothing; put back, it resumes."""
+    away = half_done.dataset.folder.with_name("away")
+    half_done.dataset.folder.rename(away)
+    requests = half_done.stub.progress()["requests"]
+    status = half_done.status()
+    assert (status["plan"], status["input_changed"], status["records"]) == ("unfinished", True, ROWS)
+    assert 0 < status["would_call"] < ROWS
+    path = half_done.dataset.paths[0]
+    assert f"removed {path}" in half_done.runs[-1].stderr
+    assert f"removed {path}" in refused(half_done, path).stderr
+    assert half_done.stub.progress()["requests"] == requests
+    away.rename(half_done.dataset.folder)
     half_done.run()
     verify(half_done, repeated=half_done.in_flight)
 

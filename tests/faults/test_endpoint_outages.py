@@ -58,6 +58,29 @@ def test_429_for_ten_seconds(make_batch: MakeBatch) -> None:
     verify(batch, repeated=0, stage="paid")
 
 
+def test_503_for_ten_seconds(make_batch: MakeBatch) -> None:
+    """Without Retry-After: the run pauses and probes instead of using up attempts, and nothing is paid for twice."""
+    batch = make_batch(rows=ROWS, latency_ms=20, limits={"max_attempts": 2})
+    with Pace(batch.stub) as pace:
+        run = batch.start()
+        usual = usual_pace(run, batch, pace)
+        batch.stub.set_faults({"do": "status", "status": 503, "for_seconds": OUTAGE_SECONDS})
+        comes_back(batch, run, pace, usual=usual, healed=time.monotonic() + OUTAGE_SECONDS)
+    assert 0 < batch.stub.stats()["statuses"]["503"] < 10 * batch.in_flight
+    verify(batch, repeated=0, stage="paid")
+
+
+def test_dripping_for_ten_seconds(make_batch: MakeBatch) -> None:
+    """Answers of one byte in 0.2 s never end before their deadline: cut off there, paid for again when it is over."""
+    batch = make_batch(rows=ROWS, latency_ms=20, limits={"max_attempts": 4, "request_deadline_seconds": 2.0})
+    with Pace(batch.stub) as pace:
+        run = batch.start()
+        usual = usual_pace(run, batch, pace)
+        batch.stub.set_faults({"do": "drip", "seconds_per_byte": 0.2, "for_seconds": OUTAGE_SECONDS})
+        comes_back(batch, run, pace, usual=usual, healed=time.monotonic() + OUTAGE_SECONDS)
+    verify(batch, repeated=int(batch.in_flight * OUTAGE_SECONDS / 2.0) + batch.in_flight, stage="paid")
+
+
 def test_dead_for_ten_seconds(make_batch: MakeBatch) -> None:
     """SIGKILL of the server and a restart on its port: what it was working on is paid for twice, nothing else."""
     batch = make_batch(rows=ROWS, latency_ms=20, numbers=True, limits={"max_attempts": 2})

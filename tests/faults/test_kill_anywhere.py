@@ -37,3 +37,34 @@ def _kill_somewhere(batch: Batch, chosen: random.Random) -> None:
         while run.alive and time.monotonic() < deadline:
             time.sleep(0.005)
     run.kill()
+
+
+def test_killed_while_it_recomputes(make_batch: MakeBatch, seed: int) -> None:
+    """The old rows stand until new ones replace them; a resume goes on with the new epoch and pays for each once."""
+    chosen = random.Random(seed)
+    batch = make_batch(rows=600, latency_ms=10)
+    batch.run()
+    before = batch.rows()
+    wanted = 600 + chosen.randint(1, 500)
+    print(f"kill at {wanted} records answered")
+    batch.start("--recompute").until_records(batch.stub, wanted).kill()
+    assert batch.rows() == before
+    batch.run()
+    assert {row["_inferred_at"] for row in batch.rows()}.isdisjoint(row["_inferred_at"] for row in before)
+    verify(batch, repeated=600 + batch.in_flight)
+
+
+def test_killed_while_it_retries_what_failed(make_batch: MakeBatch, seed: int) -> None:
+    """Quarantined records that have an answer now keep it; the others are called by the resume, all in one round."""
+    chosen = random.Random(seed)
+    batch = make_batch(rows=600, latency_ms=20, limits={"max_quarantined_fraction": 0.5})
+    failing = chosen.sample(batch.dataset.ids, 200)
+    batch.stub.set_faults({"do": "status", "status": 400, "ids": [str(key) for key in failing]})
+    batch.run()
+    assert len(batch.rows()) == 400
+    batch.stub.set_faults()
+    wanted = batch.stub.progress()["answered"] + chosen.randint(1, 150)
+    print(f"kill at {wanted} records answered")
+    batch.start("--retry-failed").until_records(batch.stub, wanted).kill()
+    batch.run()
+    verify(batch, repeated=len(failing) + batch.in_flight)

@@ -30,7 +30,7 @@ def test_started_together(make_batch: MakeBatch, seed: int) -> None:
 
 def test_the_one_that_works_is_killed(make_batch: MakeBatch) -> None:
     """The one that waits goes on at once: the kernel drops a dead runner's lock."""
-    batch = make_batch(rows=1200, latency_ms=20)
+    batch = make_batch(rows=1200, latency_ms=60)
     worker = batch.start().until_records(batch.stub, 100)
     waiter = batch.start()
     waiter.until(lambda: waits(waiter), "it waits")

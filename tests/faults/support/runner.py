@@ -28,7 +28,7 @@ def apply(faults: dict[str, Any]) -> None:
     if (seconds := faults.get("lease_seconds")) is not None:
         local_storage.LocalStorage.__init__.__kwdefaults__["lease_seconds"] = seconds
         object_storage.ObjectStorage.__init__.__kwdefaults__["lease_seconds"] = seconds
-        object_storage._BEAT_SECONDS = inference_engine._SHOW_LIFE_SECONDS = seconds / 5
+        inference_engine._SHOW_LIFE_SECONDS = seconds / 5
     if (waits := faults.get("sink_waits")) is not None:
         batch_inference._SINK_WAITS_SECONDS = tuple(waits)
     if (mutant := faults.get("mutant")) is not None:

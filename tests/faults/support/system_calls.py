@@ -3,8 +3,9 @@
 A rule is ``{"call", "path", "nth", "do", "times", "skip"}``: ``call`` is write, fsync, rename or unlink (or
 commit, see :mod:`.commits`); ``path`` a
 regular expression found in the file's path (of a rename: its new one); ``nth`` the first matching call that is struck;
-``do`` is ``die`` (before the call), ``die half`` (a write that gets half of its bytes into the file), ``die after``, or
-an errno name such as ``EIO``; an errno strikes ``times`` calls (default: all from then on).
+``do`` is ``die`` (before the call), ``die half`` (a write that gets half of its bytes into the file), ``die after``,
+``term`` (this process is asked to stop, and the call is made), or an errno name such as ``EIO``; errnos and ``term``
+strike ``times`` calls (default: all from then on).
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ def _path(call: str, arguments: tuple[Any, ...]) -> str:
 
 
 def suffer(do: str, real: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    """Do what a rule says instead of a call."""
+    """Do what a rule says instead of a call, or before it."""
+    if do == "term":
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real(*arguments, **options)
     if not do.startswith("die"):
         code = getattr(errno, do)
         raise OSError(code, os.strerror(code))
