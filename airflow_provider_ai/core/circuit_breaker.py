@@ -2,9 +2,11 @@
 
 Evidence of an outage is a run of failures without a success between them. A record that failed before proves nothing by
 failing again (at the end of a run only the hopeless ones are left), so only first tries count, except that a refused
-connection always counts. Half open, exactly one call goes out. Connection failures are waited for until
-``max_outage_seconds``; an endpoint that answers, but only with errors, is believed after ``_PATIENCE_SECONDS``: then
-attempts count again, and what keeps failing goes to quarantine. All times are monotonic seconds given by the caller.
+connection always counts. Half open, one call goes out, and one more for each call sent before the outage that succeeds:
+it tells how the endpoint was when it was sent, so it does not close the breaker, but where only one of many replicas
+died, the others are kept busy. Connection failures are waited for until ``max_outage_seconds``; an endpoint that
+answers, but only with errors, is believed after ``_PATIENCE_SECONDS``: then attempts count again, and what keeps
+failing goes to quarantine. All times are monotonic seconds given by the caller.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ class BreakerState(Enum):
 class CircuitBreaker:
     """Tells when a call may go out and whether its failure counts against its records."""
 
-    __slots__ = ("_evidence", "_max_outage", "_opened_at", "_pause", "_probe_at", "_unreachable", "state")
+    __slots__ = ("_evidence", "_max_outage", "_opened_at", "_pause", "_probe_at", "_trials", "_unreachable", "state")
 
     def __init__(self, *, max_outage_seconds: float) -> None:
         self.state = BreakerState.CLOSED
@@ -38,24 +40,40 @@ class CircuitBreaker:
         self._probe_at = 0.0
         self._opened_at: float | None = None
         self._unreachable = False
+        self._trials = 0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it is open, or a few failures more would open it: a call that never failed then says most."""
+        return self.state is not BreakerState.CLOSED or 0 < self._evidence < _EVIDENCE
 
     def wait(self, now: float) -> float | None:
-        """Seconds until a call may go out: 0 now, None not before the probe that is out has come back."""
-        if self.state is BreakerState.CLOSED:
+        """Seconds until a call may go out: 0 now, None not before a call that is out has come back."""
+        if self.state is BreakerState.CLOSED or self._trials:
             return 0.0
         return max(0.0, self._probe_at - now) if self.state is BreakerState.OPEN else None
 
     def sent(self) -> bool:
-        """A call goes out. Whether it is the probe: in the open state it is."""
-        probe = self.state is BreakerState.OPEN
-        if probe:
+        """A call goes out. Whether it is a probe: while the breaker is not closed it is."""
+        if self.state is BreakerState.CLOSED:
+            return False
+        if self._trials:
+            self._trials -= 1
+        else:
             self.state = BreakerState.HALF_OPEN
-        return probe
+        return True
 
-    def alive(self) -> None:
-        """The endpoint gave an answer that is not a sign of an outage."""
+    def alive(self, *, probe: bool) -> None:
+        """The endpoint gave an answer that is not a sign of an outage.
+
+        :param probe: what :meth:`sent` said of the call
+        """
+        if self.state is not BreakerState.CLOSED and not probe:
+            self._trials += 1
+            return
         self.state = BreakerState.CLOSED
         self._evidence = 0
+        self._trials = 0
         self._opened_at = None
         self._pause = _FIRST_PAUSE_SECONDS
 

@@ -45,7 +45,7 @@ class CallQueue:
     def pop(self, now: float, *, prefer_fresh: bool = False) -> Call | None:
         """The next call, or None when there is none to send now.
 
-        ``prefer_fresh``: for a probe, a call that has not failed says more about the endpoint than one that has.
+        ``prefer_fresh``: a call that has not failed says more about an endpoint in doubt than one that has.
         """
         if prefer_fresh and self._fresh:
             return self._fresh.popleft()

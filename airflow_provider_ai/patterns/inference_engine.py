@@ -184,7 +184,7 @@ class InferenceEngine:
         """The next call, counted as in flight; None when there is none that may be sent now."""
         while self._error is None and self._in_flight < self._limit.value:
             now = self._loop.time()
-            call = self._queue.pop(now, prefer_fresh=self._breaker.state is BreakerState.OPEN)
+            call = self._queue.pop(now, prefer_fresh=self._breaker.doubtful)
             if call is None:
                 self._wake_at(self._queue.next_due())
                 return None
@@ -288,7 +288,7 @@ class InferenceEngine:
             call.attempts += 1
             self._reject(call, verdict.error_class, status, now)
         elif verdict.action is Action.RETRY and counts:
-            self._retry(call, verdict.error_class, status, now)
+            self._retry(call, verdict.error_class, status, now, hold_seconds=self._hold_seconds())
         else:
             self._later(call, reply, now)
 
@@ -303,7 +303,7 @@ class InferenceEngine:
             self._throttles = 0
             self._limit.succeeded(now)
         if not verdict.outage:
-            self._breaker.alive()
+            self._breaker.alive(probe=call.probe)
             return True
         unreachable = failed is not None and failed.failure is Failure.CONNECT
         before = self._breaker.state
@@ -361,13 +361,19 @@ class InferenceEngine:
         )
         self.tally.succeeded += len(records)
 
-    def _retry(self, call: Call, error_class: str, status: int | None, now: float) -> None:
+    def _hold_seconds(self) -> float:
+        """Until the calls sent before a failure are back, their answers hide from the breaker that an outage began."""
+        return min(max(2 * self._round_trip, _SHORTEST_DELAY_SECONDS), self._limits.backoff_cap_seconds)
+
+    def _retry(
+        self, call: Call, error_class: str, status: int | None, now: float, *, hold_seconds: float = 0.0
+    ) -> None:
         """A counted failure: again after a backoff, in halves when a group failed twice, or give up."""
         call.tries += 1
         call.attempts += 1
         if len(call.records) > 1 and call.tries >= min(2, self._limits.max_attempts):
             for half in call.split():
-                self._queue.delay(half, now)
+                self._queue.delay(half, now + hold_seconds)
         elif len(call.records) == 1 and call.tries >= self._limits.max_attempts:
             self._quarantine(call, error_class, status)
         else:
@@ -377,7 +383,7 @@ class InferenceEngine:
                 cap=self._limits.backoff_cap_seconds,
                 random=self._random.random(),
             )
-            self._queue.delay(call, now + delay)
+            self._queue.delay(call, now + max(delay, hold_seconds))
 
     def _reject(self, call: Call, error_class: str, status: int | None, now: float) -> None:
         """Sending the same (again) cannot help: find the culprit by halving, or give the record up."""

@@ -68,8 +68,7 @@ def test_a_success_between_failures_keeps_it_closed() -> None:
         for _ in range(4):
             line.send()
             assert line.fail()
-        line.send()
-        line.breaker.alive()
+        line.breaker.alive(probe=line.send())
     assert line.breaker.state is BreakerState.CLOSED
 
 
@@ -106,16 +105,59 @@ def test_half_open_exactly_one_probe_goes_out() -> None:
     assert line.breaker.state is BreakerState.OPEN
 
 
-def test_an_old_call_that_succeeds_closes_it() -> None:
-    """Any answer proves the endpoint alive; the probe's own failure is then one failure among others."""
+def test_an_old_call_that_succeeds_earns_a_trial_but_closes_nothing() -> None:
+    """It tells how the endpoint was when the call was sent: one new call may find out how it is, at nobody's cost."""
     line = Line()
     line.call_until_paused()
-    line.wait_for_probe()
-    line.send()
-    line.breaker.alive()
-    assert line.breaker.wait(line.now) == 0.0
-    assert line.fail(probe=True)
+    for _ in range(3):
+        line.breaker.alive(probe=False)
+    assert [line.send() for _ in range(3)] == [True, True, True]
+    assert line.breaker.wait(line.now), "the trials are used up"
+    assert [line.fail(probe=True) for _ in range(3)] == [False] * 3
+    assert line.breaker.state is BreakerState.OPEN
+    line.breaker.alive(probe=False)
+    assert line.send()
+    line.breaker.alive(probe=True)
     assert line.breaker.state is BreakerState.CLOSED
+
+
+def test_answers_from_before_the_outage_let_no_attempt_be_burnt() -> None:
+    """A service that drains: what it had accepted succeeds, one by one, while everything new is refused."""
+    line = Line()
+    line.call_until_paused()
+    for _ in range(64):
+        line.breaker.alive(probe=False)
+        while line.breaker.wait(line.now) == 0.0:
+            line.fail(probe=line.send())
+    assert line.counted == 4
+
+
+def test_a_success_of_a_probe_ends_the_trials() -> None:
+    """They are not left over for the next outage."""
+    line = Line()
+    line.call_until_paused()
+    line.breaker.alive(probe=False)
+    line.breaker.alive(probe=True)
+    line.call_until_paused()
+    assert line.breaker.wait(line.now)
+
+
+def test_doubtful_from_the_first_failure_to_the_next_success_or_until_errors_are_believed() -> None:
+    """Meanwhile calls that failed before are held back; for ever, they would be left over."""
+    line = Line()
+    seen = [line.breaker.doubtful]
+    line.send()
+    line.fail()
+    seen.append(line.breaker.doubtful)
+    line.breaker.alive(probe=False)
+    seen.append(line.breaker.doubtful)
+    line.call_until_paused()
+    seen.append(line.breaker.doubtful)
+    while line.counted == 5:
+        line.wait_for_probe()
+        line.fail(probe=line.send())
+    seen.append(line.breaker.doubtful)
+    assert seen == [False, True, False, True, False]
 
 
 def test_pauses_grow_and_are_bounded() -> None:
@@ -146,8 +188,7 @@ def test_ten_seconds_down_cost_four_attempts_and_few_calls(unreachable: bool) ->
     assert line.counted == 4
     assert line.calls <= 5 + 12
     line.wait_for_probe()
-    line.send()
-    line.breaker.alive()
+    line.breaker.alive(probe=line.send())
     assert line.breaker.state is BreakerState.CLOSED
     assert line.breaker.outage_seconds(line.now) == 0.0
     line.send()
@@ -189,5 +230,5 @@ def test_it_is_hopeless_only_when_unreachable_for_too_long() -> None:
         line.fail(unreachable=True, probe=line.send())
     assert line.now > 1020.0
     assert line.counted == 4
-    line.breaker.alive()
+    line.breaker.alive(probe=True)
     assert not line.breaker.hopeless(line.now)

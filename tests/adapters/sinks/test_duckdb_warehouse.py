@@ -50,6 +50,7 @@ def _publish_and_die(warehouse: TestWarehouse, moment: str) -> None:
     publish(warehouse.sink(), rows([1, 2], "a/0"))
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("moment", ["before the link", "after the link"])
 def test_a_process_killed_while_it_makes_the_file_leaves_none_or_a_good_one(
     warehouse: TestWarehouse, path: Path, moment: str

@@ -167,16 +167,19 @@ def test_texts_come_back_as_they_were(sink: Sink, warehouse: TestWarehouse) -> N
     assert [row[0] for row in warehouse.read("SELECT note FROM scores ORDER BY visit_id")] == texts
 
 
+@pytest.mark.fault
 def test_publishers_at_once_leave_one_copy(warehouse: TestWarehouse) -> None:
     contend(warehouse, ["a/0"] * 4)
     assert warehouse.ids() == list(range(300))
 
 
+@pytest.mark.fault
 def test_publishers_of_different_partitions_all_arrive(warehouse: TestWarehouse) -> None:
     contend(warehouse, ["a/0", "a/1", "a/2"])
     assert len(warehouse.ids()) == 900
 
 
+@pytest.mark.fault
 def test_a_killed_publisher_leaves_all_or_nothing(warehouse: TestWarehouse) -> None:
     publish_in_child(warehouse, "a/0", die_after_batches=2)
     again = warehouse.sink()
