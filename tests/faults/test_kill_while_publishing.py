@@ -67,7 +67,7 @@ def test_before_and_after_the_commit(batch: Batch) -> None:
 
 # --- killed by the kernel as the database writes, syncs and folds in its log
 
-POINTS = 9  # of each kind of file: the first call of every sort, and others drawn by the seed
+POINTS = 6  # of each kind of file: the first call of every sort, and others drawn by the seed
 
 
 def drawn(points: list[Point], seed: int) -> list[Point]:
