@@ -1,7 +1,7 @@
 """The inference engine: keeps up to ``concurrency`` calls in flight on one event loop and records every outcome.
 
-Everything that decides lives in ``core`` (verdict, backoff, breaker, adaptive limit, buckets); this module moves calls
-between the queue, the endpoint and the journals. Invariants:
+Everything that decides lives in ``core`` (verdict) and ``pacing`` (limit, budgets, breaker, backoff); this module moves
+calls between the queue, the endpoint and the journals. Invariants:
 
 * An outcome is recorded in the same step of the event loop in which the answer arrived, so a killed process has lost at
   most the calls in flight.
@@ -14,15 +14,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from airflow_provider_ai.core.aimd import AdaptiveLimit
-from airflow_provider_ai.core.backoff import full_jitter, retry_after_seconds
-from airflow_provider_ai.core.circuit_breaker import BreakerState, CircuitBreaker
 from airflow_provider_ai.core.config import EndpointSettings, Limits
 from airflow_provider_ai.core.outcomes import Outcome, Quarantined, Succeeded
 from airflow_provider_ai.core.ports import (
@@ -34,9 +30,8 @@ from airflow_provider_ai.core.ports import (
     Request,
     UnrenderableRecordError,
 )
-from airflow_provider_ai.core.rate_limit import TokenBucket
 from airflow_provider_ai.core.report import StopToken
-from airflow_provider_ai.core.verdict import Action, Failure, Verdict, judge
+from airflow_provider_ai.core.verdict import Action, Failure, judge
 from airflow_provider_ai.exceptions import (
     AIProviderError,
     CheckpointWriteError,
@@ -45,6 +40,7 @@ from airflow_provider_ai.exceptions import (
     StoppedError,
 )
 from airflow_provider_ai.patterns.call_queue import CallQueue
+from airflow_provider_ai.patterns.pacing import Pacing
 from airflow_provider_ai.patterns.tally import Tally
 from airflow_provider_ai.patterns.work import Call, PartitionRun, Record
 
@@ -55,7 +51,6 @@ RunOpener = Callable[[Callable[[], bool]], PartitionRun]
 _TICK_SECONDS = 0.1
 _SYNC_FAILURES = 3
 _SHOW_LIFE_SECONDS = 3.0  # well below every lease, however long the sync interval is
-_SHORTEST_DELAY_SECONDS = 0.05
 
 
 class InferenceEngine:
@@ -82,19 +77,12 @@ class InferenceEngine:
         self._allowance = quarantine_allowance
         self._sync_seconds = sync_seconds
         self._stop = stop
-        self._random = random.Random(seed)
-        self._limit = AdaptiveLimit(limits.concurrency)
-        self._breaker = CircuitBreaker(max_outage_seconds=limits.max_outage_seconds)
+        self._seed = seed
         self._queue = CallQueue(max_delayed=4 * limits.concurrency)
-        self._requests_bucket: TokenBucket | None = None
-        self._tokens_bucket: TokenBucket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: list[PartitionRun] = []
         self._closing: list[asyncio.Future[None]] = []
         self._in_flight = 0
-        self._round_trip = 0.25
-        self._throttles = 0
-        self._not_before = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._fed = False
         self._error: AIProviderError | None = None
@@ -107,7 +95,7 @@ class InferenceEngine:
     @property
     def concurrency(self) -> int:
         """Calls allowed in flight now."""
-        return self._limit.value
+        return self._pacing.concurrency
 
     @property
     def in_flight(self) -> int:
@@ -121,8 +109,7 @@ class InferenceEngine:
         :param on_tick: called every tenth of a second from the event loop
         """
         self._loop = asyncio.get_running_loop()
-        self._requests_bucket = _bucket(self._limits.requests_per_minute, self._loop.time())
-        self._tokens_bucket = _bucket(self._limits.tokens_per_minute, self._loop.time())
+        self._pacing = Pacing(self._limits, now=self._loop.time(), seed=self._seed)
         helpers = [
             self._loop.create_task(self._guarded(work))
             for work in (self._feed(openers), self._keep_time(on_tick), self._keep_synced())
@@ -182,17 +169,19 @@ class InferenceEngine:
 
     def _next(self) -> Call | None:
         """The next call, counted as in flight; None when there is none that may be sent now."""
-        while self._error is None and self._in_flight < self._limit.value:
+        while self._error is None and self._in_flight < self._pacing.concurrency:
             now = self._loop.time()
-            call = self._queue.pop(now, prefer_fresh=self._breaker.doubtful)
+            call = self._queue.pop(now, prefer_fresh=self._pacing.doubtful)
             if call is None:
                 self._wake_at(self._queue.next_due())
                 return None
             if not self._render(call, now):
                 continue
-            wait = self._gate(call, now)
+            wait = self._pacing.wait(call, now)
             if wait == 0.0:
-                self._count(call, now)
+                self._pacing.sent(call, now)
+                self._in_flight += 1
+                self.tally.requests += 1
                 return call
             self._queue.put_back(call, now)
             self._wake_at(None if wait is None else now + wait)
@@ -210,27 +199,6 @@ class InferenceEngine:
             self._reject(call, f"unrenderable:{error}", None, now)
             return False
         return True
-
-    def _gate(self, call: Call, now: float) -> float | None:
-        """Seconds until this call may go out; None when something else will wake the pump."""
-        wait = self._breaker.wait(now)
-        if wait is None:
-            return None
-        wait = max(wait, self._not_before - now)
-        if self._requests_bucket:
-            wait = max(wait, self._requests_bucket.wait(1, now=now))
-        if self._tokens_bucket and call.encoded:
-            wait = max(wait, self._tokens_bucket.wait(call.encoded.estimated_tokens, now=now))
-        return max(wait, 0.0)
-
-    def _count(self, call: Call, now: float) -> None:
-        call.probe = self._breaker.sent()
-        if self._requests_bucket:
-            self._requests_bucket.spend(1, now=now)
-        if self._tokens_bucket and call.encoded:
-            self._tokens_bucket.spend(call.encoded.estimated_tokens, now=now)
-        self._in_flight += 1
-        self.tally.requests += 1
 
     async def _perform(self, call: Call | None) -> None:
         """Perform a call, then the one that takes its place.
@@ -281,44 +249,19 @@ class InferenceEngine:
             return
         status = None if reply is None else reply.status
         verdict = judge(status, None if failed is None else failed.failure)
-        counts = self._learn(call, verdict, failed, now, round_trip)
+        unreachable = failed is not None and failed.failure is Failure.CONNECT
+        counts = self._pacing.ended(call, verdict, now, round_trip=round_trip, unreachable=unreachable)
+        if verdict.outage and (hopeless := self._pacing.hopeless_after(now)):
+            self._fail(_unreachable(f"it has been unreachable for {hopeless:.0f} s"))
         if verdict.action is Action.DECODE and reply is not None:
             self._decode(call, reply, now)
         elif verdict.action is Action.REJECT:
             call.attempts += 1
             self._reject(call, verdict.error_class, status, now)
         elif verdict.action is Action.RETRY and counts:
-            self._retry(call, verdict.error_class, status, now, hold_seconds=self._hold_seconds())
+            self._retry(call, verdict.error_class, status, now, outage=verdict.outage)
         else:
             self._later(call, reply, now)
-
-    def _learn(
-        self, call: Call, verdict: Verdict, failed: CallFailedError | None, now: float, round_trip: float
-    ) -> bool:
-        """Tell limit and breaker; whether a failure counts against the records."""
-        if verdict.congestion:
-            self._limit.congested(now, round_trip=self._round_trip)
-        elif verdict.action is Action.DECODE:
-            self._round_trip += 0.1 * (round_trip - self._round_trip)
-            self._throttles = 0
-            self._limit.succeeded(now)
-        if not verdict.outage:
-            self._breaker.alive(probe=call.probe)
-            return True
-        unreachable = failed is not None and failed.failure is Failure.CONNECT
-        before = self._breaker.state
-        counts = self._breaker.failed(
-            now,
-            first_try=call.first_try,
-            unreachable=unreachable,
-            probe=call.probe,
-            random=self._random.random(),
-        )
-        if before is BreakerState.CLOSED and self._breaker.state is BreakerState.OPEN:
-            log.warning("endpoint seems down (%s): pausing, probing until it answers", verdict.error_class)
-        if self._breaker.hopeless(now):
-            self._fail(_unreachable(f"it has been unreachable for {self._breaker.outage_seconds(now):.0f} s"))
-        return counts
 
     def _decode(self, call: Call, reply: Reply, now: float) -> None:
         records = call.records
@@ -327,7 +270,8 @@ class InferenceEngine:
         except InvalidAnswerError as error:
             self._retry(call, f"invalid_answer:{error}", reply.status, now)
             return
-        self._account(call, decoded, now)
+        self.tally.used(decoded.usage)
+        self._pacing.used(call, decoded.usage.prompt_tokens + decoded.usage.completion_tokens, now)
         good = [i for i, output in enumerate(decoded.outputs) if isinstance(output, dict)]
         if good:
             self._succeed(call, decoded, good)
@@ -337,12 +281,6 @@ class InferenceEngine:
             if isinstance(output, str):
                 single = call if len(records) == 1 else call.part([record], tries=call.tries)
                 self._retry(single, f"invalid_output:{output}", reply.status, now)
-
-    def _account(self, call: Call, decoded: Decoded, now: float) -> None:
-        self.tally.used(decoded.usage)
-        if self._tokens_bucket and call.encoded:
-            used = decoded.usage.prompt_tokens + decoded.usage.completion_tokens
-            self._tokens_bucket.spend((used or call.encoded.estimated_tokens) - call.encoded.estimated_tokens, now=now)
 
     def _succeed(self, call: Call, decoded: Decoded, good: Sequence[int]) -> None:
         records = [call.records[i] for i in good]
@@ -361,29 +299,17 @@ class InferenceEngine:
         )
         self.tally.succeeded += len(records)
 
-    def _hold_seconds(self) -> float:
-        """Until the calls sent before a failure are back, their answers hide from the breaker that an outage began."""
-        return min(max(2 * self._round_trip, _SHORTEST_DELAY_SECONDS), self._limits.backoff_cap_seconds)
-
-    def _retry(
-        self, call: Call, error_class: str, status: int | None, now: float, *, hold_seconds: float = 0.0
-    ) -> None:
+    def _retry(self, call: Call, error_class: str, status: int | None, now: float, *, outage: bool = False) -> None:
         """A counted failure: again after a backoff, in halves when a group failed twice, or give up."""
         call.tries += 1
         call.attempts += 1
         if len(call.records) > 1 and call.tries >= min(2, self._limits.max_attempts):
             for half in call.split():
-                self._queue.delay(half, now + hold_seconds)
+                self._queue.delay(half, now + (self._pacing.hold() if outage else 0.0))
         elif len(call.records) == 1 and call.tries >= self._limits.max_attempts:
             self._quarantine(call, error_class, status)
         else:
-            delay = full_jitter(
-                call.tries,
-                base=self._limits.backoff_base_seconds,
-                cap=self._limits.backoff_cap_seconds,
-                random=self._random.random(),
-            )
-            self._queue.delay(call, now + max(delay, hold_seconds))
+            self._queue.delay(call, now + self._pacing.backoff(call.tries, outage=outage))
 
     def _reject(self, call: Call, error_class: str, status: int | None, now: float) -> None:
         """Sending the same (again) cannot help: find the culprit by halving, or give the record up."""
@@ -396,16 +322,7 @@ class InferenceEngine:
     def _later(self, call: Call, reply: Reply | None, now: float) -> None:
         """Not the records' fault: put the call off without counting."""
         call.throttled += 1
-        asked = None if reply is None else retry_after_seconds(reply.retry_after, now=time.time())
-        jitter = full_jitter(
-            call.throttled, base=self._limits.backoff_base_seconds, cap=5.0, random=self._random.random()
-        )
-        wait = max(_SHORTEST_DELAY_SECONDS, jitter if asked is None else asked)
-        self._queue.delay(call, now + wait)
-        if reply is not None and reply.status == 429:
-            self._throttles += 1
-            if self._throttles > self._limit.value:
-                self._not_before = max(self._not_before, now + min(wait, 5.0))
+        self._queue.delay(call, now + self._pacing.put_off(call, reply, now))
 
     def _quarantine(self, call: Call, error_class: str, status: int | None) -> None:
         record = call.records[0]
@@ -542,10 +459,6 @@ def _finish(run: PartitionRun) -> None:
         run.journal.complete()
     finally:
         run.journal.close()
-
-
-def _bucket(per_minute: float | None, now: float) -> TokenBucket | None:
-    return None if per_minute is None else TokenBucket(per_minute, now=now)
 
 
 def _cannot_keep(error: OSError) -> CheckpointWriteError:
