@@ -40,11 +40,19 @@ class Tampering:
 
 
 def last_call(trace: Path) -> str:
-    """The call during which the process was killed, as strace shows it; empty when it was none."""
-    found = [
-        line for line in trace.read_text(errors="replace").splitlines() if re.search(r"= \?( <unavailable>)?$", line)
-    ]
-    return found[-1].split(" ", 1)[1].strip() if found else ""
+    """The call during which the process was killed, as strace shows it; empty when it was none.
+
+    A call that another thread's call interrupts stands there in two halves: its arguments are in the first.
+    """
+    begun: dict[str, str] = {}
+    found = ""
+    for line in trace.read_text(errors="replace").splitlines():
+        thread, _, call = line.partition(" ")
+        if call.endswith("<unfinished ...>"):
+            begun[thread] = call
+        elif re.search(r"= \?( <unavailable>)?$", call):
+            found = begun.pop(thread, "") + call if "resumed>" in call else call
+    return found.strip()
 
 
 def injected(trace: Path) -> int:
