@@ -178,7 +178,8 @@ class Limits:
     :param request_deadline_seconds: total time of one call, connect to last byte
     :param max_attempts: tries of one record before quarantine; a 429 does not count
     :param max_quarantined_fraction: of all input rows of the run, ``[0, 1]``; more fails the task
-    :param backoff_base_seconds: first full-jitter ceiling; doubles each attempt up to ``backoff_cap_seconds``
+    :param backoff_base_seconds: first full-jitter ceiling; doubles each attempt up to ``backoff_cap_seconds``. After a
+        5xx, a timeout or a lost connection a retry also waits two usual round trips: by then the breaker knows
     :param max_outage_seconds: how long to wait for an endpoint that is down before failing the task
     :param max_response_bytes: larger answers are refused
     :param stop_grace_seconds: on SIGTERM, how long in-flight calls may still finish
