@@ -9,12 +9,14 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from airflow_provider_ai.adapters.checkpoints.plans import PlanPointer, PlanStore, key_of
 from airflow_provider_ai.core.config import Verb
 from airflow_provider_ai.core.identity import checkpoint_key, scope_name
 from airflow_provider_ai.core.manifest import Manifest
+from airflow_provider_ai.core.ports import Sink
 from airflow_provider_ai.core.report import BatchReport, PartitionReport, PlanReference, PublishReport, StopToken
 from airflow_provider_ai.exceptions import AIProviderError, SpecError, StoppedError
 from airflow_provider_ai.patterns.batch_inference import (
@@ -132,8 +134,12 @@ def publish_batch(
     run_id: str,
     on_progress: OnProgress | None = None,
     stop: StopToken | None = None,
+    sink: Sink | None = None,
 ) -> PublishReport:
-    """Write the finished partitions to the warehouse. Calls no model; running it twice leaves one copy."""
+    """Write the finished partitions to the warehouse. Calls no model; running it twice leaves one copy.
+
+    :param sink: the job's, already open; it stays open
+    """
     manifest = load_manifest(open_plans(job), plan)
     store = open_plans(job)
     files = [store.files(plan, part.index) for part in manifest.partitions]
@@ -144,35 +150,45 @@ def publish_batch(
         for i, (file, sealed) in enumerate(zip(files, seals, strict=True))
         if sealed is not None
     ]
-    sink = open_warehouse(job)
-    try:
+    with _warehouse(job, sink) as warehouse:
         return publish(
             plan,
             manifest,
             parts,
-            sink,
+            warehouse,
             provenance(job, run_id),
             on_done=lambda rows: report_progress(
                 on_progress, phase="publish", done=rows, quarantined=0, total=plan.rows
             ),
             stop=stop or StopToken(),
         )
+
+
+@contextmanager
+def _warehouse(job: BatchJob, sink: Sink | None) -> Iterator[Sink]:
+    """The sink that is open already, or one for as long as it is used."""
+    if sink is not None:
+        yield sink
+        return
+    opened = open_warehouse(job)
+    try:
+        yield opened
     finally:
-        sink.close()
+        opened.close()
 
 
-def reconcile_batch(job: BatchJob, plan: PlanReference) -> BatchReport:
-    """Check that every input row has one outcome and every success stands in the table; mark the run complete."""
+def reconcile_batch(job: BatchJob, plan: PlanReference, *, sink: Sink | None = None) -> BatchReport:
+    """Check that every input row has one outcome and every success stands in the table; mark the run complete.
+
+    :param sink: the job's, already open; it stays open
+    """
     started = time.monotonic()
     manifest = load_manifest(open_plans(job), plan)
     store = open_plans(job)
     seals = [store.files(plan, part.index).sealed(plan.round) for part in manifest.partitions]
     whole = finished_partitions(plan, manifest, seals, job.limits)
-    sink = open_warehouse(job)
-    try:
-        published = check_published(plan, whole, sink.publications(plan.scope))
-    finally:
-        sink.close()
+    with _warehouse(job, sink) as warehouse:
+        published = check_published(plan, whole, warehouse.publications(plan.scope))
     with writing_checkpoints():
         store.point(
             plan.run,
@@ -203,8 +219,10 @@ def run_batch(
         threading.Thread(target=_warm_up, args=(job,), name="ai-warm-up", daemon=True).start()
         require_allowance(job, plan, manifest, tally)
         infer(job, plan, manifest, range(plan.partitions), on_progress, stop, tally=tally)
-        published = publish_batch(job, plan, run_id=_run_id(), on_progress=on_progress, stop=stop).published
-        reconcile_batch(job, plan)
+        with _warehouse(job, None) as sink:
+            done = publish_batch(job, plan, run_id=_run_id(), on_progress=on_progress, stop=stop, sink=sink)
+            published = done.published
+            reconcile_batch(job, plan, sink=sink)
     except AIProviderError as error:
         error.report = _batch_report(tally, rows, published, started)
         raise
@@ -225,7 +243,12 @@ def _planned_before(job: BatchJob, store: PlanStore, pointer: PlanPointer) -> Ma
 
 
 def _warm_up(job: BatchJob) -> None:
-    """Load while the calls wait what sealing and publishing need later: half a second of imports."""
+    """Load while the calls wait what sealing and publishing need later: half a second of imports.
+
+    After what the first call needs, for two threads that import take turns and are both late.
+    """
+    from airflow_provider_ai.adapters.endpoints import http  # noqa: F401
+
     with suppress(AIProviderError, ImportError):
         open_warehouse(job).close()
 

@@ -19,13 +19,19 @@ import duckdb
 HEADERS_BYTES = 3 * 4096
 """A file shorter than its headers is not a database yet: a program that does not take this care is making it."""
 
+_UNFINISHED = "ai_unfinished"
 
-def create_file(path: Path) -> None:
-    """See that there is a database at ``path``, by whomever it is made. DuckDB's errors when none can be made."""
+
+def create_file(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """See that there is a database at ``path``, by whomever it is made. DuckDB's errors when none can be made.
+
+    :param connection: makes it; a connection of its own would cost as much as a thousand rows
+    """
     place = path.resolve()  # the file that a link points to, also when it does not exist yet
     unfinished = place.with_name(f"{_prefix(place)}{uuid4().hex}")
     try:
-        duckdb.connect(str(unfinished)).close()
+        connection.execute(f"ATTACH {literal(str(unfinished))} AS {_UNFINISHED}")
+        connection.execute(f"DETACH {_UNFINISHED}")
         # No links on this file system: DuckDB then makes the file in place when it is opened. Or it is there already.
         with suppress(OSError):
             os.link(unfinished, place)
@@ -38,6 +44,11 @@ def remove_leftovers(path: Path) -> None:
     place = path.resolve()
     for unfinished in place.parent.glob(f"{escape(_prefix(place))}*"):
         unfinished.unlink(missing_ok=True)
+
+
+def literal(value: str) -> str:
+    """A text in DuckDB's SQL."""
+    return "'" + value.replace("'", "''") + "'"
 
 
 def _prefix(place: Path) -> str:

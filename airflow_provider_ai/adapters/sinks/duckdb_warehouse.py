@@ -31,7 +31,7 @@ from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from airflow_provider_ai.adapters.sinks.arrow_types import Column, family_of, plain
-from airflow_provider_ai.adapters.sinks.duckdb_file import HEADERS_BYTES, create_file, remove_leftovers
+from airflow_provider_ai.adapters.sinks.duckdb_file import HEADERS_BYTES, create_file, literal, remove_leftovers
 from airflow_provider_ai.adapters.sinks.failures import refused, unavailable, unexpected
 from airflow_provider_ai.adapters.sinks.session import Session, Warehouse
 from airflow_provider_ai.adapters.sinks.waiting import BusyError, until_free
@@ -157,7 +157,7 @@ class DuckdbWarehouse(Warehouse):
             raise BusyError(holder) from None
         try:
             for name, value in self._settings.items():
-                connection.execute(f"SET {_quoted(name)} = {_literal(value)}")
+                connection.execute(f"SET {_quoted(name)} = {literal(value)}")
         except BaseException:
             connection.close()
             raise
@@ -186,12 +186,12 @@ class DuckdbWarehouse(Warehouse):
             return duckdb.connect(self._path)
 
     def _writing(self) -> duckdb.DuckDBPyConnection:
-        if not self.exists():
-            create_file(Path(self._path))
         connection = duckdb.connect()
         try:
+            if not self.exists():
+                create_file(Path(self._path), connection)
             name = _quoted(_CATALOG)
-            connection.execute(f"ATTACH {_literal(self._path)} AS {name} (ROW_GROUP_SIZE {_ROW_GROUP_ROWS})")
+            connection.execute(f"ATTACH {literal(self._path)} AS {name} (ROW_GROUP_SIZE {_ROW_GROUP_ROWS})")
             connection.execute(f"USE {name}")
         except BaseException:
             connection.close()
@@ -221,10 +221,6 @@ class DuckdbWarehouse(Warehouse):
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 class _Spelled(UserDefinedType[Any]):

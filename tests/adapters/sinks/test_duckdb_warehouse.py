@@ -77,7 +77,8 @@ def test_a_file_made_meanwhile_is_not_replaced(path: Path, monkeypatch: pytest.M
         real_link(source, target)
 
     monkeypatch.setattr(os, "link", late_link)
-    create_file(path)
+    with duckdb.connect() as own:
+        create_file(path, own)
     with duckdb.connect(str(path)) as connection:
         assert connection.execute("SELECT x FROM theirs").fetchall() == [(7,)]
     assert list(path.parent.iterdir()) == [path]
