@@ -28,11 +28,13 @@ def require(condition: bool, what: str, got: object) -> None:
         raise SpecError(f"{what}, got {got!r}")
 
 
-def _number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Whether a setting is a finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _whole(value: object, least: int) -> bool:
+def is_whole(value: object, least: int) -> bool:
+    """Whether a setting is an integer ≥ ``least``."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -78,9 +80,9 @@ class InputSettings:
         require(columns is None or _names(columns), "columns must be a sequence of names or absent", columns)
         require(self.format is None or self.format in FORMATS, f"format must be one of {FORMATS}", self.format)
         require(
-            _whole(self.rows_per_partition, 1), "rows_per_partition must be an integer ≥ 1", self.rows_per_partition
+            is_whole(self.rows_per_partition, 1), "rows_per_partition must be an integer ≥ 1", self.rows_per_partition
         )
-        in_range = _whole(self.max_partitions, 1) and self.max_partitions <= 1024
+        in_range = is_whole(self.max_partitions, 1) and self.max_partitions <= 1024
         require(
             in_range, "max_partitions must be an integer in [1, 1024] (Airflow's max_map_length)", self.max_partitions
         )
@@ -129,7 +131,7 @@ class EndpointSettings:
         self._check_headers()
         for name in ("price_per_million_input_tokens", "price_per_million_output_tokens", "price_per_call"):
             value = getattr(self, name)
-            require(_number(value) and value >= 0, f"{name} must be a number ≥ 0 (USD)", value)
+            require(is_number(value) and value >= 0, f"{name} must be a number ≥ 0 (USD)", value)
 
     def _check_headers(self) -> None:
         """Now and not in every call; the usual culprit is the newline at the end of a mounted secret."""
@@ -198,21 +200,21 @@ class Limits:
     stop_grace_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        require(_whole(self.concurrency, 1), "concurrency must be an integer ≥ 1", self.concurrency)
-        require(_whole(self.max_attempts, 1), "max_attempts must be an integer ≥ 1", self.max_attempts)
+        require(is_whole(self.concurrency, 1), "concurrency must be an integer ≥ 1", self.concurrency)
+        require(is_whole(self.max_attempts, 1), "max_attempts must be an integer ≥ 1", self.max_attempts)
         require(
-            _whole(self.max_response_bytes, 1), "max_response_bytes must be an integer ≥ 1", self.max_response_bytes
+            is_whole(self.max_response_bytes, 1), "max_response_bytes must be an integer ≥ 1", self.max_response_bytes
         )
         for name in ("requests_per_minute", "tokens_per_minute"):
             rate = getattr(self, name)
-            require(rate is None or (_number(rate) and rate > 0), f"{name} must be a number > 0 or absent", rate)
+            require(rate is None or (is_number(rate) and rate > 0), f"{name} must be a number > 0 or absent", rate)
         for name in ("request_deadline_seconds", "backoff_base_seconds", "backoff_cap_seconds", "max_outage_seconds"):
             seconds = getattr(self, name)
-            require(_number(seconds) and seconds > 0, f"{name} must be a number > 0 (seconds)", seconds)
+            require(is_number(seconds) and seconds > 0, f"{name} must be a number > 0 (seconds)", seconds)
         grace = self.stop_grace_seconds
-        require(_number(grace) and grace >= 0, "stop_grace_seconds must be a number ≥ 0 (seconds)", grace)
+        require(is_number(grace) and grace >= 0, "stop_grace_seconds must be a number ≥ 0 (seconds)", grace)
         fraction = self.max_quarantined_fraction
-        require(_number(fraction) and 0 <= fraction <= 1, "max_quarantined_fraction must be in [0, 1]", fraction)
+        require(is_number(fraction) and 0 <= fraction <= 1, "max_quarantined_fraction must be in [0, 1]", fraction)
 
     def quarantine_allowance(self, rows: int) -> int:
         """How many of ``rows`` input rows may be quarantined."""
@@ -228,7 +230,7 @@ class CheckpointSettings:
 
     def __post_init__(self) -> None:
         require(isinstance(self.uri, str) and bool(self.uri.strip()), "checkpoint uri must be a path or URI", self.uri)
-        ok = _number(self.interval_seconds) and self.interval_seconds > 0
+        ok = is_number(self.interval_seconds) and self.interval_seconds > 0
         require(ok, "checkpoint interval_seconds must be a number > 0", self.interval_seconds)
 
 
