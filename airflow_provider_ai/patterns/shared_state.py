@@ -65,7 +65,7 @@ class SharedState:
     def settle(
         self, admission: Admission | None, evidence: Evidence, keepsake: Keepsake | None = None
     ) -> Job[None] | None:
-        """Begin to count an admitted call, give its place back, and keep its answer. None when nothing is to be told."""
+        """Begin to count an admitted call, give its place back, and keep its answer; None when nothing is told."""
         counted = self._gate is not None and admission is not None and admission.refused is None
         if self._skipping() or not (counted or (keepsake and self._answers)):
             return None

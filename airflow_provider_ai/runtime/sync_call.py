@@ -23,13 +23,13 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol
 
-from airflow_provider_ai.adapters.endpoints import open_endpoint
 from airflow_provider_ai.adapters.endpoints.blocking import ThreadLoops
+from airflow_provider_ai.adapters.endpoints.opening import open_endpoint
 from airflow_provider_ai.core.answer import Answer
 from airflow_provider_ai.core.call_ports import CallGate, GoodAnswers
 from airflow_provider_ai.core.call_settings import CallSettings
 from airflow_provider_ai.core.config import EndpointSettings, require
-from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, Static, check_chain, reserves
+from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, check_chain, reserves
 from airflow_provider_ai.core.identity import endpoint_name
 from airflow_provider_ai.core.ports import ModelEndpoint, Request
 from airflow_provider_ai.exceptions import SpecError
