@@ -45,7 +45,8 @@ REQUEST_CLASSES: dict[str, RequestClass] = {
     request.protocol: request
     for request in (JsonRequest, OpenInferenceRequest, OpenAIChatRequest, OpenAIEmbeddingsRequest)
 }
-_SET_ELSEWHERE = ("columns", "records_per_request", "path")  # in [input], [limits] and the endpoint's own path
+# In [input], [limits] and the endpoint's own path; the inputs of a synchronous call are in a file of their own.
+_SET_ELSEWHERE = ("columns", "records_per_request", "path", "inputs")
 
 
 @dataclass(frozen=True, slots=True)
