@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -85,7 +86,7 @@ def test_cutoffs_rise_to_the_deadline_and_keep_every_promise(promises: list[floa
     assert len(ends) == len(promises) + 1
     assert ends[-1] == deadline
     assert ends[0] == pytest.approx(endpoints_own)
-    assert [later - earlier for earlier, later in zip(ends, ends[1:], strict=False)] == pytest.approx(promises)
+    assert [later - earlier for earlier, later in pairwise(ends)] == pytest.approx(promises)
 
 
 @pytest.mark.parametrize(
