@@ -1,4 +1,4 @@
-"""``airflow-ai``: the batch pattern from a shell or from cron, without Airflow.
+"""``airflow-ai``: the patterns from a shell or from cron, without Airflow.
 
 Each command brings its own arguments: a small module with ``add_to(patterns)`` and a handler. Nothing heavy is
 imported before the arguments are known to be right, so ``--help`` and a misspelled option answer at once.
@@ -14,13 +14,15 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from airflow_provider_ai import __version__
-from airflow_provider_ai.cli import batch_arguments
+from airflow_provider_ai.cli import batch_arguments, choose_arguments
 from airflow_provider_ai.cli.arguments import AS_WRITTEN, Handler
 
 __all__ = ["main", "program"]
 
-_DESCRIPTION = "Run AI inference over a dataset, checkpointed and published exactly once, without Airflow."
-_COMMANDS = (batch_arguments,)
+_DESCRIPTION = """\
+Choose a pattern for calling an AI service, or run AI inference over a dataset, checkpointed and published exactly once,
+without Airflow."""
+_COMMANDS = (batch_arguments, choose_arguments)
 
 
 def main(argv: Sequence[str] | None = None, *, runtime: Any = None) -> int:
