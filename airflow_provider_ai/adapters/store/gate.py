@@ -8,7 +8,7 @@ whoever comes second reads again.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +38,7 @@ class SharedGate:
 
     def admit(self, endpoint: str) -> Admission:
         """Ask to send one call: at the breaker, then at the bulkhead."""
-        lease = secrets.token_hex(8)
+        lease = os.urandom(8).hex()
         with self._store.session() as session:
             breaker = self._decide(session, endpoint, lambda seen, now: ask(seen, self._settings, now=now, lease=lease))
             if breaker.refuses(lease):

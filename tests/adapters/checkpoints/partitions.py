@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_ai.adapters.checkpoints.codec import IdentityCodec
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.checkpoints.partition import PartitionCheckpoint
 from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles, SealedPartition
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
