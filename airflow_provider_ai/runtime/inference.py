@@ -47,7 +47,7 @@ def infer(
     tally: Tally | None = None,
 ) -> tuple[Tally, float]:
     """Infer partitions in one event loop; the tally and the seconds it took."""
-    from airflow_provider_ai.adapters.endpoints.http import HttpEndpoint
+    from airflow_provider_ai.adapters.endpoints.opening import open_endpoint
 
     started = time.monotonic()
     tally = tally or Tally(job.endpoint)
@@ -58,7 +58,7 @@ def infer(
         return tally, time.monotonic() - started
 
     async def main() -> None:
-        async with HttpEndpoint(job.endpoint, max_response_bytes=job.limits.max_response_bytes) as endpoint:
+        async with open_endpoint(job.endpoint, max_response_bytes=job.limits.max_response_bytes) as endpoint:
             engine = InferenceEngine(
                 endpoint=endpoint,
                 settings=job.endpoint,

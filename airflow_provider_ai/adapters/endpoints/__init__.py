@@ -1,1 +1,1 @@
-"""Model endpoints over HTTP."""
+"""Model endpoints, over HTTP and over gRPC."""

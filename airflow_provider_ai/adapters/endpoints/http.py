@@ -17,13 +17,15 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from airflow_provider_ai.adapters.endpoints.headers import request_headers
-from airflow_provider_ai.adapters.endpoints.tls import tls_context
+from airflow_provider_ai.adapters.endpoints.resolver import DaemonResolver
+from airflow_provider_ai.adapters.endpoints.tls import handshake_trouble, tls_context
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import CallFailedError, Reply
 from airflow_provider_ai.core.verdict import Failure
 
 _KEEPALIVE_SECONDS = 15.0
 _MAX_HEADER_BYTES = 32 * 1024
+DEADLINE_HEADER = "X-Request-Timeout-Ms"
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -34,7 +36,7 @@ class _Connector(aiohttp.TCPConnector):
     """
 
     def __init__(self, *, keepalive_timeout: float, ssl: bool | SSLContext) -> None:
-        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=ssl)
+        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=ssl, resolver=DaemonResolver())
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(
@@ -52,15 +54,19 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class HttpEndpoint:
-    """``async with HttpEndpoint(settings, max_response_bytes=…) as endpoint``."""
+    """``async with HttpEndpoint(settings, max_response_bytes=…) as endpoint``.
 
-    def __init__(self, settings: EndpointSettings, *, max_response_bytes: int) -> None:
+    :param announce_deadline: tell the server in ``X-Request-Timeout-Ms`` how many milliseconds it has
+    """
+
+    def __init__(self, settings: EndpointSettings, *, max_response_bytes: int, announce_deadline: bool = False) -> None:
         self._settings = settings
         self._max_bytes = max_response_bytes
+        self._announces = announce_deadline
         self._headers = request_headers(settings, {"Content-Type": "application/json", "Accept": "application/json"})
         self._tls = tls_context(settings)
         self._session: aiohttp.ClientSession | None = None
-        self._timeouts: dict[float, aiohttp.ClientTimeout] = {}
+        self._timeout = _total(0.0)
 
     async def __aenter__(self) -> HttpEndpoint:
         connector = _Connector(keepalive_timeout=_KEEPALIVE_SECONDS, ssl=True if self._tls is None else self._tls)
@@ -83,13 +89,15 @@ class HttpEndpoint:
         """The answer, or CallFailedError after at most ``deadline_seconds``."""
         if self._session is None:
             raise RuntimeError("HttpEndpoint must be entered (async with) before it is used")
-        timeout = self._timeouts.get(deadline_seconds)
-        if timeout is None:
-            timeout = aiohttp.ClientTimeout(total=deadline_seconds, ceil_threshold=float("inf"))
-            self._timeouts[deadline_seconds] = timeout
+        if self._timeout.total != deadline_seconds:  # a batch has one deadline for all of its calls
+            self._timeout = _total(deadline_seconds)
         try:
             async with self._session.post(
-                self._settings.url_of(self._settings.path or path), data=body, timeout=timeout, allow_redirects=False
+                self._settings.url_of(self._settings.path or path),
+                data=body,
+                headers={DEADLINE_HEADER: _milliseconds(deadline_seconds)} if self._announces else None,
+                timeout=self._timeout,
+                allow_redirects=False,
             ) as response:
                 content = await self._read(response)
                 return Reply(response.status, content, response.headers.get("Retry-After"))
@@ -113,11 +121,20 @@ class HttpEndpoint:
         raise CallFailedError(Failure.TOO_LARGE, f"answer larger than {self._max_bytes} bytes")
 
 
+def _total(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, ceil_threshold=float("inf"))
+
+
+def _milliseconds(seconds: float) -> str:
+    """Whole milliseconds, rounded down but never to "at once"."""
+    return str(max(1, int(seconds * 1000)))
+
+
 def _failed(error: Exception) -> CallFailedError:
     """What a client error means; only its class name is kept, for messages may quote the request."""
     name = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return CallFailedError(Failure.CONNECT, f"TLS: {name}", permanent=True)
+        return CallFailedError(Failure.CONNECT, f"TLS: {handshake_trouble(error)}", permanent=True)
     if _certificate_refused(error):
         return CallFailedError(Failure.CONNECT, "TLS: the server refuses the client certificate", permanent=True)
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):  # the latter: a host name that IDNA cannot encode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -11,7 +10,8 @@ import aiohttp
 import orjson
 
 from airflow_provider_ai.adapters.endpoints.headers import request_headers
-from airflow_provider_ai.adapters.endpoints.tls import tls_context
+from airflow_provider_ai.adapters.endpoints.resolver import DaemonResolver
+from airflow_provider_ai.adapters.endpoints.tls import handshake_trouble, tls_context
 from airflow_provider_ai.core.config import EndpointSettings
 
 _LISTED_BYTES = 4 * 1024 * 1024
@@ -27,16 +27,7 @@ class Readiness:
 
 def check_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> Readiness:
     """:func:`acheck_ready` for callers without an event loop."""
-    with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(_LeftBehind())
-        return runner.run(acheck_ready(endpoint, timeout_seconds=timeout_seconds))
-
-
-class _LeftBehind(ThreadPoolExecutor):
-    """Runs the look-up of the host's name. The loop would wait for it at its end, far beyond the timeout."""
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        super().shutdown(wait=False, cancel_futures=cancel_futures)
+    return asyncio.run(acheck_ready(endpoint, timeout_seconds=timeout_seconds))
 
 
 async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> Readiness:
@@ -46,7 +37,7 @@ async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5
     and lists the model. Plain JSON has no such question: any answer below 500 to ``GET /`` shows a server.
     """
     tls = tls_context(endpoint)
-    connector = aiohttp.TCPConnector(ssl=True if tls is None else tls)
+    connector = aiohttp.TCPConnector(ssl=True if tls is None else tls, resolver=DaemonResolver())
     timeout = aiohttp.ClientTimeout(total=timeout_seconds, ceil_threshold=float("inf"))
     async with aiohttp.ClientSession(
         connector=connector, headers=request_headers(endpoint, {}), timeout=timeout
@@ -58,7 +49,7 @@ async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5
             return Readiness(False, f"no answer within {timeout_seconds:g} s")
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
             return Readiness(
-                False, f"TLS fails ({type(error).__name__}): check ca_file, client_* and the certificate's host"
+                False, f"TLS fails ({handshake_trouble(error)}): check ca_file, client_* and the certificate's host"
             )
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
             return Readiness(False, f"cannot connect ({type(error).__name__}): check the URL and that the server runs")

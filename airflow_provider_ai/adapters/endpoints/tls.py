@@ -1,9 +1,11 @@
-"""The TLS settings of an endpoint as an ``ssl`` context."""
+"""The TLS settings of an endpoint as an ``ssl`` context, and what a failed handshake says."""
 
 from __future__ import annotations
 
 import ssl
 from urllib.parse import urlsplit
+
+import aiohttp
 
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.exceptions import SpecError
@@ -27,3 +29,13 @@ def tls_context(settings: EndpointSettings) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def handshake_trouble(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError) -> str:
+    """What is wrong, in OpenSSL's words: they may name the host that was asked for, and quote nothing the peer sent."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        cause = error.certificate_error
+        message = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
+        return message.rstrip(".") or type(cause).__name__
+    reason = getattr(error.os_error, "reason", None)  # such as WRONG_VERSION_NUMBER
+    return f"the handshake fails ({reason or type(error.os_error).__name__})"

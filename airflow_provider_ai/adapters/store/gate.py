@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.store.database import Session
 from airflow_provider_ai.adapters.store.gate_statements import CHANGES, GateStatements
-from airflow_provider_ai.adapters.store.store import Store
 from airflow_provider_ai.core.call_ports import Admission, Evidence
 from airflow_provider_ai.core.call_settings import BreakerSettings
 from airflow_provider_ai.core.circuit_breaker import BreakerState
 from airflow_provider_ai.core.shared_breaker import Breaker, Window, after_call, after_probe, ask, bucket_seconds
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.adapters.store.store import Store
 
 _KEPT_WINDOWS = 2
 Decide = Callable[[Breaker, float], Breaker]

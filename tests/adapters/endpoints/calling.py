@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_ai.adapters.endpoints.http import HttpEndpoint
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import CallFailedError, Reply
-from tests.adapters.endpoints.servers import Server
+from tests.support.scripted_server import Server
 
 SENT = "canary-in-the-request"
 ANSWERED = "canary-in-the-answer"
@@ -28,11 +28,13 @@ def settings(url: str, **changes: Any) -> EndpointSettings:
 
 @asynccontextmanager
 async def endpoint(
-    at: Server | str, *, max_response_bytes: int = MAX_BYTES, **changes: Any
+    at: Server | str, *, max_response_bytes: int = MAX_BYTES, announce_deadline: bool = False, **changes: Any
 ) -> AsyncIterator[HttpEndpoint]:
     """An open endpoint at a server or a URL; ``changes`` are settings."""
     url = at if isinstance(at, str) else at.url
-    async with HttpEndpoint(settings(url, **changes), max_response_bytes=max_response_bytes) as opened:
+    at_url = settings(url, **changes)
+    options = {"max_response_bytes": max_response_bytes, "announce_deadline": announce_deadline}
+    async with HttpEndpoint(at_url, **options) as opened:
         yield opened
 
 

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_ai.adapters.endpoints.http import HttpEndpoint
 from airflow_provider_ai.core.ports import Reply
 from tests.adapters.endpoints.calling import BODY, MAX_BYTES, SECRET, endpoint, post, settings
-from tests.adapters.endpoints.servers import Wire, answer, answers, sends, sends_and_stalls, serve
+from tests.support.scripted_server import Wire, answer, answers, sends, sends_and_stalls, serve
 
 
 async def test_the_request_as_sent() -> None:
@@ -64,6 +64,27 @@ async def test_the_path_of_the_settings_overrides_the_protocol_s(path: str) -> N
         async with endpoint(server, path=path) as opened:
             await post(opened)
         assert server.arrived[0].target == path.replace("è", "%C3%A8")
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(3.0, "3000"), (0.7509, "750")])
+async def test_the_deadline_is_announced(seconds: float, told: str) -> None:
+    """On request the server learns in whole milliseconds how long it has, and nobody's own header says otherwise."""
+    async with serve(answers(answer())) as server:
+        async with endpoint(server, announce_deadline=True, headers={"x-request-timeout-ms": "9"}) as opened:
+            await post(opened, deadline_seconds=seconds)
+        assert server.arrived[0].values("x-request-timeout-ms") == [told]
+
+
+async def test_each_call_announces_its_own_deadline() -> None:
+    """Calls of one endpoint with less and less time left say so; without being asked nothing is said."""
+    async with serve(answers(answer())) as server:
+        async with endpoint(server, announce_deadline=True) as opened:
+            for seconds in (3.0, 2.0, 2.0):
+                await post(opened, deadline_seconds=seconds)
+        async with endpoint(server) as opened:
+            await post(opened)
+        told = [arrived.values("x-request-timeout-ms") for arrived in server.arrived]
+    assert told == [["3000"], ["2000"], ["2000"], []]
 
 
 async def test_connections_are_kept_and_reused() -> None:

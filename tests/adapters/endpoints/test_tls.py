@@ -18,8 +18,8 @@ from airflow_provider_ai.adapters.endpoints.tls import tls_context
 from airflow_provider_ai.core.verdict import Failure
 from airflow_provider_ai.exceptions import SpecError
 from tests.adapters.endpoints.calling import endpoint, failure, post, settings
-from tests.adapters.endpoints.certificates import Authority, Issued
-from tests.adapters.endpoints.servers import Script, Wire, answer, answers, sends_and_stalls, serve
+from tests.support.certificates import Authority, Issued
+from tests.support.scripted_server import Script, Wire, answer, answers, sends_and_stalls, serve
 
 HOUR = timedelta(hours=1)
 
@@ -48,6 +48,14 @@ async def test_a_private_authority(authority: Authority, issued: Issued, scheme:
         await server.until_nothing_is_open()
 
 
+TOLD = {
+    "self-signed": "TLS: self-signed certificate",
+    "expired": "TLS: certificate has expired",
+    "not valid yet": "TLS: certificate is not yet valid",
+    "for another host": "TLS: IP address mismatch, certificate is not valid for '127.0.0.1'",
+    "for another address": "TLS: IP address mismatch, certificate is not valid for '127.0.0.1'",
+    "of an unknown authority": "TLS: unable to get local issuer certificate",
+}
 REFUSED = {
     "self-signed": lambda ours, _: ours.self_signed(),
     "expired": lambda ours, _: ours.issue(starts=-2 * HOUR, ends=-HOUR),
@@ -60,12 +68,12 @@ REFUSED = {
 
 @pytest.mark.parametrize("case", REFUSED)
 async def test_a_certificate_that_is_refused(case: str, authority: Authority, stranger: Authority) -> None:
-    """It is a failure to connect that no later call can mend; the server got no request."""
+    """It is a failure to connect that no later call can mend and that says what is wrong; the server got no request."""
     context = REFUSED[case](authority, stranger).server_context()
     async with serve(answers(answer()), tls=context) as server, endpoint(server, ca_file=authority.ca_file) as opened:
         failed = await failure(opened)
         assert (failed.failure, failed.permanent) == (Failure.CONNECT, True)
-        assert str(failed).startswith("TLS: ")
+        assert str(failed) == TOLD[case]
         assert server.arrived == []
 
 
@@ -165,6 +173,7 @@ async def test_a_handshake_that_fails(script: Script, permanent: bool) -> None:
         async with endpoint(server) as opened:
             failed = await failure(opened)
             assert (failed.failure, failed.permanent) == (Failure.CONNECT, permanent)
+            assert not permanent or str(failed) == "TLS: the handshake fails (WRONG_VERSION_NUMBER)"
 
 
 async def test_an_old_protocol_is_refused(authority: Authority, issued: Issued) -> None:

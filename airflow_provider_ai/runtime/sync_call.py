@@ -1,0 +1,175 @@
+"""The synchronous pattern as a plain class, for web services, scripts, the command line and the Airflow operator.
+
+>>> caller = SyncCaller(
+...     endpoint=EndpointSettings(url="https://models.example.org", protocol="json", model="triage"),
+...     request=JsonRequest(),
+...     fallback=[LastGood(max_age=timedelta(hours=6)), Static({"priority": "routine"})],
+...     settings=CallSettings(deadline_seconds=3.0),
+...     store="postgresql://ai@db.example.org/ai",
+... )
+>>> answer = caller.call({"age": 63, "pulse": 118})
+>>> answer.output, answer.degraded, answer.reason
+
+Make one for each endpoint and keep it: connections are reused, and any number of threads may call it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import random
+import time
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, Protocol
+
+from airflow_provider_ai.adapters.endpoints.blocking import ThreadLoops
+from airflow_provider_ai.adapters.endpoints.opening import open_endpoint
+from airflow_provider_ai.core.answer import Answer
+from airflow_provider_ai.core.call_ports import CallGate, GoodAnswers
+from airflow_provider_ai.core.call_settings import CallSettings
+from airflow_provider_ai.core.config import EndpointSettings, require
+from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, check_chain, reserves
+from airflow_provider_ai.core.identity import endpoint_name
+from airflow_provider_ai.core.ports import ModelEndpoint, Request
+from airflow_provider_ai.exceptions import SpecError
+from airflow_provider_ai.patterns.call_exchange import Clocks, Target
+from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
+from airflow_provider_ai.patterns.shared_state import SharedState
+from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
+
+MOST_THREADS = 256
+
+
+class CallStore(Protocol):
+    """What is shared by all processes: :func:`airflow_provider_ai.adapters.store.open_store`, or a fake."""
+
+    def gate(self, settings: CallSettings) -> CallGate:
+        """Circuit breakers and bulkheads."""
+        ...
+
+    def answers(self) -> GoodAnswers:
+        """Last good answers."""
+        ...
+
+    def close(self) -> None:
+        """Release connections."""
+        ...
+
+
+class SyncCaller:
+    """Calls one endpoint synchronously: an answer within the deadline, always.
+
+    :param endpoint: the model endpoint
+    :param request: how inputs become a call: :class:`JsonRequest`, :class:`OpenInferenceRequest`, …
+    :param fallback: links tried in order when the endpoint has no answer; must end in :class:`Static`
+    :param settings: deadline and limits
+    :param store: SQLAlchemy URL of the store, or an opened one; None: no circuit breaker, bulkhead or last good answers
+    :param max_threads: calls of this process at a time, those included that still hang; more are answered degraded
+    :raises SpecError: for settings that cannot be right
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: EndpointSettings,
+        request: Request,
+        fallback: Sequence[Link],
+        settings: CallSettings | None = None,
+        store: str | CallStore | None = None,
+        max_threads: int = MOST_THREADS,
+    ) -> None:
+        self._settings = settings or CallSettings()
+        self._request = request
+        chain = check_chain(fallback)
+        if store is None and any(isinstance(link, LastGood) for link in chain):
+            raise SpecError("LastGood needs a store to keep answers in: set one, or drop the link")
+        self._loops = ThreadLoops()
+        self._threads = DaemonThreads(most=max_threads, at_end=self._loops.close_thread)
+        self._store = _opened(store, self._settings)
+        clocks = Clocks(monotonic=time.monotonic, epoch=time.time, random=random.random)
+        self._state = SharedState(
+            gate=None if self._store is None else self._store.gate(self._settings),
+            answers=None if self._store is None else self._store.answers(),
+            threads=self._threads,
+            cap_seconds=self._settings.store_timeout_seconds,
+            clock=clocks.monotonic,
+        )
+        self._call = SyncCall(
+            self._target(endpoint, request),
+            [self._step(link) for link in chain],
+            promises=reserves(
+                chain,
+                deadline_seconds=self._settings.deadline_seconds,
+                store_timeout_seconds=self._settings.store_timeout_seconds,
+            ),
+            settings=self._settings,
+            state=self._state,
+            threads=self._threads,
+            clocks=clocks,
+        )
+
+    def call(self, inputs: Any = None) -> Answer:
+        """The answer to ``inputs``: one record, or a list of records; None for the request's own ``inputs``.
+
+        Raises nothing that data, the endpoint, the store or a fallback could cause: that is in the answer.
+        """
+        return self._call.call(self._request.inputs if inputs is None else inputs)
+
+    def close(self) -> None:
+        """Let threads and connections go. What hangs is left behind."""
+        self._threads.close()
+        if self._store is not None:
+            self._store.close()
+
+    def __enter__(self) -> SyncCaller:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _target(self, settings: EndpointSettings, request: Request) -> Target:
+        matches = settings.protocol == request.protocol or settings.protocol == f"{request.protocol}-grpc"
+        require(
+            matches,
+            f"request must be one of protocol {settings.protocol!r}, which the endpoint speaks",
+            request.protocol,
+        )
+        limit = self._settings.max_response_bytes
+
+        def opening() -> AbstractAsyncContextManager[ModelEndpoint]:
+            return open_endpoint(settings, max_response_bytes=limit, announce_deadline=True)
+
+        return Target(
+            name=endpoint_name(settings), settings=settings, request=request, endpoint=self._loops.endpoint(opening)
+        )
+
+    def _step(self, link: Link) -> Step:
+        if isinstance(link, Callable):
+            return UserFunction(_imported(link.path))
+        if isinstance(link, Endpoint):
+            if isinstance(link.target, str):
+                raise SpecError('Endpoint("connection") needs Airflow to look it up: give EndpointSettings instead')
+            return self._target(link.target, link.request or self._request)
+        return link
+
+
+def _opened(store: str | CallStore | None, settings: CallSettings) -> CallStore | None:
+    if not isinstance(store, str):
+        return store
+    # SQLAlchemy is not needed by callers without a store.
+    from airflow_provider_ai.adapters.store import open_store
+
+    return open_store(store, timeout_seconds=settings.store_timeout_seconds)
+
+
+def _imported(path: str) -> Any:
+    module, _, name = path.replace(":", ".").rpartition(".")
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise SpecError(f"Callable {path!r} cannot be imported ({type(error).__name__}): check the path") from error
+    require(callable(function), f"Callable {path!r} must be a function", type(function).__name__)
+    return function
