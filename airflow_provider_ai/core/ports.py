@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_ai.core.config import Protocol as WireProtocol
-from airflow_provider_ai.core.manifest import Manifest, Partition
-from airflow_provider_ai.core.rowset import RowSet
-from airflow_provider_ai.core.verdict import Failure
-
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from airflow_provider_ai.core.config import Protocol as WireProtocol
+    from airflow_provider_ai.core.manifest import Manifest, Partition
+    from airflow_provider_ai.core.rowset import RowSet
+    from airflow_provider_ai.core.verdict import Failure
 
 
 class Codec(Protocol):

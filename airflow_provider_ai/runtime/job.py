@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_ai.adapters.checkpoints.codec import IdentityCodec
 from airflow_provider_ai.adapters.checkpoints.partition_files import SealedPartition
 from airflow_provider_ai.adapters.checkpoints.plans import PlanStore, key_of, open_storage
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
     EndpointSettings,

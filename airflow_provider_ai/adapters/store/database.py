@@ -62,6 +62,7 @@ class Database(ABC):
         self._making = threading.Lock()
         given: sa.ColumnElement[Any] = sa.bindparam("now", None, sa.Double())
         self.now = self._database_clock() if clock is None else given
+        self._engine_here()  # loads the driver now, not within the deadline of the first call
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.where}>"

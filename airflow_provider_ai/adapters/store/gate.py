@@ -8,17 +8,19 @@ whoever comes second reads again.
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.store.database import Session
 from airflow_provider_ai.adapters.store.gate_statements import CHANGES, GateStatements
-from airflow_provider_ai.adapters.store.store import Store
 from airflow_provider_ai.core.call_ports import Admission, Evidence
 from airflow_provider_ai.core.call_settings import BreakerSettings
 from airflow_provider_ai.core.circuit_breaker import BreakerState
 from airflow_provider_ai.core.shared_breaker import Breaker, Window, after_call, after_probe, ask, bucket_seconds
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.adapters.store.store import Store
 
 _KEPT_WINDOWS = 2
 Decide = Callable[[Breaker, float], Breaker]
@@ -38,7 +40,7 @@ class SharedGate:
 
     def admit(self, endpoint: str) -> Admission:
         """Ask to send one call: at the breaker, then at the bulkhead."""
-        lease = secrets.token_hex(8)
+        lease = os.urandom(8).hex()
         with self._store.session() as session:
             breaker = self._decide(session, endpoint, lambda seen, now: ask(seen, self._settings, now=now, lease=lease))
             if breaker.refuses(lease):

@@ -7,6 +7,9 @@ from contextlib import contextmanager
 
 from airflow_provider_ai.adapters.store import schema
 from airflow_provider_ai.adapters.store.database import Database, Session
+from airflow_provider_ai.adapters.store.gate import SharedGate
+from airflow_provider_ai.adapters.store.good_answers import GoodAnswerStore
+from airflow_provider_ai.core.call_settings import CallSettings
 
 _UPGRADE_SECONDS = 60.0
 
@@ -25,6 +28,14 @@ class Store:
     def where(self) -> str:
         """The store in messages: kind, host or file; no credentials."""
         return self.database.where
+
+    def gate(self, settings: CallSettings) -> SharedGate:
+        """Circuit breakers and bulkheads."""
+        return SharedGate(self, breaker=settings.breaker, max_concurrent_calls=settings.max_concurrent_calls)
+
+    def answers(self) -> GoodAnswerStore:
+        """Last good answers."""
+        return GoodAnswerStore(self)
 
     @contextmanager
     def session(self) -> Iterator[Session]:

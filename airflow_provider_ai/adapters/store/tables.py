@@ -1,6 +1,7 @@
 """The store's tables. All are named ``ai_…``, because the database may be someone else's as well.
 
-Times are epoch seconds of the store's clock. A change here needs a revision in ``migrations/versions``.
+Times are epoch seconds of the store's clock. A change here needs a revision in ``migrations/versions``. How a database
+lays the rows out is said only there: an option for one dialect would load that dialect in every process.
 """
 
 from __future__ import annotations
@@ -10,9 +11,6 @@ import sqlalchemy as sa
 METADATA = sa.MetaData()
 REVISIONS = sa.table("ai_alembic_version", sa.column("version_num", sa.String()))
 """Alembic's own table, under a name that no other user of Alembic in this database has."""
-
-# Rows that are updated all the time: room in their page keeps an update from touching the index.
-_ROOMY = {"fillfactor": 50}
 
 BREAKERS = sa.Table(
     "ai_breakers",
@@ -24,7 +22,6 @@ BREAKERS = sa.Table(
     sa.Column("probe_at", sa.Double(), nullable=False),
     sa.Column("lease", sa.Text(), nullable=False),
     sa.Column("lease_until", sa.Double(), nullable=False),
-    postgresql_with=_ROOMY,
 )
 
 # Calls that ended, per version of the breaker and start of a time bucket.
@@ -36,7 +33,6 @@ BUCKETS = sa.Table(
     sa.Column("starts_at", sa.Double(), primary_key=True),
     sa.Column("alive", sa.Integer(), nullable=False),
     sa.Column("failing", sa.Integer(), nullable=False),
-    postgresql_with=_ROOMY,
 )
 
 # One row for each call that may be on its way; free when the lease is over.
@@ -47,7 +43,6 @@ SLOTS = sa.Table(
     sa.Column("slot", sa.Integer(), primary_key=True, autoincrement=False),
     sa.Column("lease", sa.Text(), nullable=False),
     sa.Column("lease_until", sa.Double(), nullable=False),
-    postgresql_with=_ROOMY,
 )
 
 GOOD_ANSWERS = sa.Table(
