@@ -182,7 +182,7 @@ def _request(tables: dict[str, Table], folder: Path) -> AnyRequest:
     settings = {key: value for key, value in endpoint.items() if key in request_keys(request) | {"path"}}
     if isinstance(settings.get("output_schema"), str):
         settings["output_schema"] = _read_schema(_absolute(settings["output_schema"], folder))
-    if protocol in ("json", "open-inference") and "columns" in tables["input"]:
+    if request in (JsonRequest, OpenInferenceRequest) and "columns" in tables["input"]:
         settings["columns"] = tables["input"]["columns"]
     if "records_per_request" in tables["limits"] and protocol != "openai-chat":
         settings["records_per_request"] = tables["limits"]["records_per_request"]
@@ -199,8 +199,8 @@ def _home(message: str) -> str:
 def _require_for(protocol: str, tables: dict[str, Table]) -> None:
     if protocol.startswith("openai-"):
         require_key(tables, "endpoint", "prompt", f": protocol {protocol!r} sends one")
-    if protocol == "open-inference":
-        require_key(tables, "input", "columns", ": protocol 'open-inference' sends them in the order given")
+    if protocol in ("open-inference", "open-inference-grpc"):
+        require_key(tables, "input", "columns", f": protocol {protocol!r} sends them in the order given")
     records = tables["limits"].get("records_per_request", 1)
     if protocol == "openai-chat" and records != 1:
         raise SpecError(f"[limits] records_per_request must be 1: a completion answers one record, got {records}")
