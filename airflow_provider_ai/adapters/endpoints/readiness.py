@@ -10,9 +10,12 @@ import aiohttp
 import orjson
 
 from airflow_provider_ai.adapters.endpoints.headers import request_headers
+from airflow_provider_ai.adapters.endpoints.opening import grpc_installed
 from airflow_provider_ai.adapters.endpoints.resolver import DaemonResolver
 from airflow_provider_ai.adapters.endpoints.tls import handshake_trouble, tls_context
 from airflow_provider_ai.core.config import EndpointSettings
+from airflow_provider_ai.core.ports import CallFailedError
+from airflow_provider_ai.core.verdict import Failure
 
 _LISTED_BYTES = 4 * 1024 * 1024
 
@@ -33,9 +36,12 @@ def check_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> 
 async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5.0) -> Readiness:
     """Ask once, in at most ``timeout_seconds``.
 
-    Open Inference Protocol: ``GET /v2/models/{model}/ready`` says 200. OpenAI-compatible: ``GET /v1/models`` says 200
-    and lists the model. Plain JSON has no such question: any answer below 500 to ``GET /`` shows a server.
+    Open Inference Protocol: ``GET /v2/models/{model}/ready`` says 200, over gRPC ``ModelReady`` says true.
+    OpenAI-compatible: ``GET /v1/models`` says 200 and lists the model. Plain JSON has no such question: any answer
+    below 500 to ``GET /`` shows a server.
     """
+    if endpoint.over_grpc:
+        return await _ask_over_grpc(endpoint, timeout_seconds)
     tls = tls_context(endpoint)
     connector = aiohttp.TCPConnector(ssl=True if tls is None else tls, resolver=DaemonResolver())
     timeout = aiohttp.ClientTimeout(total=timeout_seconds, ceil_threshold=float("inf"))
@@ -46,13 +52,41 @@ async def acheck_ready(endpoint: EndpointSettings, *, timeout_seconds: float = 5
             async with session.get(_question(endpoint), allow_redirects=False) as response:
                 return await _read_answer(endpoint, response)
         except TimeoutError:
-            return Readiness(False, f"no answer within {timeout_seconds:g} s")
+            return _no_answer(timeout_seconds)
         except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            return Readiness(
-                False, f"TLS fails ({handshake_trouble(error)}): check ca_file, client_* and the certificate's host"
-            )
+            return _no_trust(handshake_trouble(error.os_error))
         except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            return Readiness(False, f"cannot connect ({type(error).__name__}): check the URL and that the server runs")
+            return _no_connection(type(error).__name__)
+
+
+def _no_answer(timeout_seconds: float) -> Readiness:
+    return Readiness(False, f"no answer within {timeout_seconds:g} s")
+
+
+def _no_trust(why: str) -> Readiness:
+    return Readiness(False, f"TLS fails ({why}): check ca_file, client_* and the certificate's host")
+
+
+def _no_connection(why: str) -> Readiness:
+    return Readiness(False, f"cannot connect ({why}): check the URL and that the server runs")
+
+
+async def _ask_over_grpc(endpoint: EndpointSettings, timeout_seconds: float) -> Readiness:
+    with grpc_installed():
+        from airflow_provider_ai.adapters.endpoints.open_inference_grpc import ask_ready
+    try:
+        status = await ask_ready(endpoint, timeout_seconds=timeout_seconds)
+    except CallFailedError as failed:
+        if failed.failure is Failure.TIMEOUT:
+            return _no_answer(timeout_seconds)
+        return _no_trust(str(failed).removeprefix("TLS: ")) if failed.permanent else _no_connection(str(failed))
+    if status == 200:
+        return Readiness(True, f"model {endpoint.model!r} is ready")
+    if status in (401, 403):
+        return Readiness(False, "gRPC: the API key is missing or refused")
+    if status == 501:
+        return Readiness(False, "gRPC: the server does not speak the Open Inference Protocol")
+    return Readiness(False, f"gRPC: model {endpoint.model!r} is not ready or not served here (as HTTP {status})")
 
 
 def _question(endpoint: EndpointSettings) -> str:

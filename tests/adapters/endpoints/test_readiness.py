@@ -30,6 +30,7 @@ from tests.support.scripted_server import (
     serve,
 )
 
+OVER_HTTP = tuple(protocol for protocol in PROTOCOLS if protocol != "open-inference-grpc")
 OPENAI = ("openai-chat", "openai-embeddings")
 QUESTION = {
     "json": "/",
@@ -43,7 +44,7 @@ def models(*names: str) -> bytes:
     return orjson.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
 
 
-READY = {protocol: answer(models("other", "m")) if protocol in OPENAI else answer() for protocol in PROTOCOLS}
+READY = {protocol: answer(models("other", "m")) if protocol in OPENAI else answer() for protocol in OVER_HTTP}
 
 
 async def ask(at: Server | str, protocol: str, *, timeout_seconds: float = 5.0, **changes: object) -> Readiness:
@@ -54,7 +55,7 @@ async def ask(at: Server | str, protocol: str, *, timeout_seconds: float = 5.0, 
     return found
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_ready(protocol: str) -> None:
     """A server that is ready is asked once, with the API key and the extra headers, and let go."""
     async with serve(answers(READY[protocol])) as server:
@@ -67,7 +68,7 @@ async def test_ready(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "503 Loading", "504 Gateway Timeout"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_not_ready_yet(protocol: str, status: str) -> None:
     """A server that says it cannot is not ready, and the status is told."""
     async with serve(answers(answer(ANSWERED.encode(), status=status))) as server:
@@ -77,7 +78,7 @@ async def test_not_ready_yet(protocol: str, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "302 Found"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_not_found(protocol: str, status: str) -> None:
     """Where the protocol has a question 200 is the only yes; for plain JSON any answer shows a server."""
     async with serve(answers(answer(b"", "Location: /elsewhere", status=status))) as server:
@@ -88,7 +89,7 @@ async def test_not_found(protocol: str, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_a_refused_key(protocol: str, status: str) -> None:
     """A refused API key is named as what is wrong, for every protocol."""
     async with serve(answers(answer(status=status))) as server:
@@ -97,7 +98,7 @@ async def test_a_refused_key(protocol: str, status: str) -> None:
     assert "API key" in found.detail
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_down(protocol: str) -> None:
     """Nobody listens: not ready, and what to check is said."""
     found = await ask(f"http://127.0.0.1:{free_port()}", protocol)
@@ -237,7 +238,7 @@ async def test_a_base_url_with_a_version(base: str) -> None:
         assert server.arrived[0].target == "/v2/models/m/ready"
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_over_tls(protocol: str, authority: Authority) -> None:
     """The TLS settings are those of the calls: the private authority is trusted, another is not."""
     async with serve(answers(READY[protocol]), tls=authority.issue().server_context()) as server:
