@@ -19,19 +19,18 @@ import importlib
 import random
 import time
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol
 
 from airflow_provider_ai.adapters.endpoints.blocking import ThreadLoops
-from airflow_provider_ai.adapters.endpoints.opening import open_endpoint
+from airflow_provider_ai.adapters.endpoints.opening import endpoint_opener
 from airflow_provider_ai.core.answer import Answer
 from airflow_provider_ai.core.call_ports import CallGate, GoodAnswers
 from airflow_provider_ai.core.call_settings import CallSettings
 from airflow_provider_ai.core.config import EndpointSettings, require
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, check_chain, reserves
 from airflow_provider_ai.core.identity import endpoint_name
-from airflow_provider_ai.core.ports import ModelEndpoint, Request
+from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.patterns.call_exchange import Clocks, Target
 from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
@@ -145,11 +144,7 @@ class SyncCaller:
             f"request must be one of protocol {settings.protocol!r}, which the endpoint speaks",
             request.protocol,
         )
-        limit = self._settings.max_response_bytes
-
-        def opening() -> AbstractAsyncContextManager[ModelEndpoint]:
-            return open_endpoint(settings, max_response_bytes=limit, announce_deadline=True)
-
+        opening = endpoint_opener(settings, max_response_bytes=self._settings.max_response_bytes)
         return Target(
             name=endpoint_name(settings), settings=settings, request=request, endpoint=self._loops.endpoint(opening)
         )

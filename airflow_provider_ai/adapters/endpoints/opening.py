@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from functools import partial
 
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import ModelEndpoint
 from airflow_provider_ai.exceptions import SpecError
+
+Opening = Callable[[], AbstractAsyncContextManager[ModelEndpoint]]
 
 
 def open_endpoint(
@@ -17,6 +20,7 @@ def open_endpoint(
 
     :param max_response_bytes: larger answers are refused
     :param announce_deadline: tell the server how long it has; over gRPC it is always told
+    :raises SpecError: for TLS files that cannot be loaded, or a missing extra
     """
     if settings.over_grpc:
         with grpc_installed():
@@ -25,6 +29,15 @@ def open_endpoint(
     from airflow_provider_ai.adapters.endpoints.http import HttpEndpoint
 
     return HttpEndpoint(settings, max_response_bytes=max_response_bytes, announce_deadline=announce_deadline)
+
+
+def endpoint_opener(settings: EndpointSettings, *, max_response_bytes: int) -> Opening:
+    """What opens an endpoint for calls that have a deadline; everything slow, and everything that can be wrong with
+    the settings, is done here and now.
+    """
+    opening = partial(open_endpoint, settings, max_response_bytes=max_response_bytes, announce_deadline=True)
+    opening()
+    return opening
 
 
 @contextmanager
