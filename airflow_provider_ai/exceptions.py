@@ -20,7 +20,10 @@
     ├── StoppedError                    SIGTERM; a retry resumes
     ├── SinkError                       the warehouse refuses the rows; no inference is lost
     │   └── SinkUnavailableError        the warehouse is down or locked; a retry publishes
-    └── ReconciliationError             the counts do not add up; says where
+    ├── ReconciliationError             the counts do not add up; says where
+    └── StoreError                      the store cannot be used as it is; calls go on without it
+        ├── StoreUnavailableError       the store is down, locked or too slow
+        └── StoreSchemaError            its tables are older or newer than this package
 
 Messages never carry a record id, a payload or an output: they name files, row numbers, partitions and counts.
 """
@@ -109,3 +112,15 @@ class SinkUnavailableError(SinkError):
 
 class ReconciliationError(AIProviderError):
     """``succeeded + quarantined + pending = input`` does not hold, or the table disagrees. The message says where."""
+
+
+class StoreError(AIProviderError):
+    """The store cannot be used as it is. Synchronous calls go on without breaker, bulkhead and last good answers."""
+
+
+class StoreUnavailableError(StoreError):
+    """The store is down, locked or too slow. A later call finds it again by itself."""
+
+
+class StoreSchemaError(StoreError):
+    """The store's tables are not those of this package. The message says which of the two to upgrade."""

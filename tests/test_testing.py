@@ -24,7 +24,16 @@ SCHEMA = pa.schema([("id", pa.int64())])
 
 def test_exported_names() -> None:
     """Users' tests import these: none may vanish unnoticed."""
-    assert testing.__all__ == ["BlockReader", "FakeModelEndpoint", "Fault", "InMemorySink", "InMemoryStorage"]
+    assert testing.__all__ == [
+        "BlockReader",
+        "FakeModelEndpoint",
+        "Fault",
+        "InMemoryGate",
+        "InMemoryGoodAnswers",
+        "InMemorySink",
+        "InMemoryStorage",
+        "InMemoryStore",
+    ]
     assert all(getattr(testing, name).__doc__ for name in testing.__all__)
 
 

@@ -6,19 +6,24 @@ in the file: the API key comes from the variable ``api_key_env`` names, AWS cred
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import tomllib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from airflow_provider_ai.cli.spec_keys import REQUEST_CLASSES, Table, check_keys, request_keys, require_key
+from airflow_provider_ai.cli.spec_keys import BATCH, Table, require_key
+from airflow_provider_ai.cli.spec_parts import (
+    AnyRequest,
+    api_key,
+    database_url,
+    endpoint_settings,
+    in_table,
+    located,
+    make_request,
+    read_toml,
+    unused_keys,
+)
 from airflow_provider_ai.core.config import (
-    PROTOCOLS,
     CheckpointSettings,
     EndpointSettings,
     InputSettings,
@@ -26,18 +31,9 @@ from airflow_provider_ai.core.config import (
     SinkSettings,
     StorageOptions,
 )
-from airflow_provider_ai.core.requests import (
-    JsonRequest,
-    OpenAIChatRequest,
-    OpenAIEmbeddingsRequest,
-    OpenInferenceRequest,
-)
 from airflow_provider_ai.exceptions import SpecError
 
-AnyRequest = JsonRequest | OpenInferenceRequest | OpenAIChatRequest | OpenAIEmbeddingsRequest
-_FILE_KEYS = ("ca_file", "client_cert_file", "client_key_file")
-_FILE_DATABASE = re.compile(r"(?P<driver>(?:sqlite|duckdb)(?:\+\w+)?:///)(?P<path>[^?]+)(?P<rest>.*)", re.DOTALL)
-_NO_FILE = (":memory:", "file:", "md:", "/")
+_SENDS_COLUMNS = ("json", "open-inference")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,46 +63,25 @@ def load_batch_spec(
     file = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which deployments switch
     environ = os.environ if environ is None else environ
     try:
-        tables = check_keys(_read_toml(file))
-        return _build(file, tables, _api_key(tables["endpoint"], environ, needed=need_api_key))
+        tables = BATCH.check(read_toml(file))
+        return _build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key))
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _read_toml(file: Path) -> Table:
-    try:
-        return tomllib.loads(file.read_text("utf-8"))
-    except FileNotFoundError:
-        raise SpecError("there is no such file") from None
-    except OSError as error:
-        raise SpecError(f"cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise SpecError("must be UTF-8 text") from None
-    except tomllib.TOMLDecodeError as error:
-        raise SpecError(f"must be valid TOML: {error}") from None
-
-
-def _api_key(endpoint: Table, environ: Mapping[str, str], *, needed: bool) -> str | None:
-    variable = endpoint.get("api_key_env")
-    value = environ.get(variable) if variable is not None else None
-    if needed and variable is not None and not value:
-        raise SpecError(f"'api_key_env' in [endpoint] names the environment variable {variable!r}, which is not set")
-    return value
-
-
-def _build(file: Path, tables: dict[str, Table], api_key: str | None) -> BatchSpec:
+def _build(file: Path, tables: dict[str, Table], secret: str | None) -> BatchSpec:
     folder = file.parent
     request = _request(tables, folder)
-    with _in_table("input"):
+    with in_table("input"):
         source = InputSettings(**_input(tables["input"], request, folder))
-    with _in_table("endpoint"):
-        endpoint = EndpointSettings(**_endpoint(tables["endpoint"], folder), api_key=api_key)
-    with _in_table("limits"):
-        limits = Limits(**_without(tables["limits"], "records_per_request"))
-    with _in_table("checkpoint"):
-        checkpoint = CheckpointSettings(**_located(tables["checkpoint"], "uri", folder))
-    with _in_table("sink"):
-        sink = SinkSettings(**{**tables["sink"], "url": _sink_url(tables["sink"]["url"], folder)})
+    with in_table("endpoint"):
+        endpoint = endpoint_settings(tables["endpoint"], folder, secret=secret)
+    with in_table("limits"):
+        limits = Limits(**{key: value for key, value in tables["limits"].items() if key != "records_per_request"})
+    with in_table("checkpoint"):
+        checkpoint = CheckpointSettings(**located(tables["checkpoint"], "uri", folder))
+    with in_table("sink"):
+        sink = SinkSettings(**{**tables["sink"], "url": database_url(tables["sink"]["url"], folder)})
     _refuse_collisions(source, request)
     return BatchSpec(
         path=file,
@@ -117,44 +92,8 @@ def _build(file: Path, tables: dict[str, Table], api_key: str | None) -> BatchSp
         checkpoint=checkpoint,
         sink=sink,
         storage=StorageOptions(**tables["storage"]) if tables["storage"] else None,
-        unused=_unused(tables, request),
+        unused=unused_keys(tables["endpoint"], request),
     )
-
-
-@contextmanager
-def _in_table(name: str) -> Iterator[None]:
-    try:
-        yield
-    except SpecError as error:
-        raise SpecError(f"[{name}] {error}") from None
-
-
-def _without(table: Table, *keys: str) -> Table:
-    return {key: value for key, value in table.items() if key not in keys}
-
-
-# --- paths
-
-
-def _located(table: Table, key: str, folder: Path) -> Table:
-    return {**table, key: _absolute(table[key], folder)} if key in table else table
-
-
-def _absolute(uri: str, folder: Path) -> str:
-    """A path below the spec's folder, unless it says itself where it is. A trailing slash stays."""
-    if "://" in uri or not uri.strip():
-        return uri
-    return os.path.join(folder, os.path.expanduser(uri))  # noqa: PTH111, PTH118 - a Path drops the slash
-
-
-def _sink_url(url: str, folder: Path) -> str:
-    match = _FILE_DATABASE.fullmatch(url)
-    if match is None or match["path"].startswith(_NO_FILE):
-        return url
-    return f"{match['driver']}{_absolute(match['path'], folder)}{match['rest']}"
-
-
-# --- tables
 
 
 def _input(table: Table, request: AnyRequest, folder: Path) -> Table:
@@ -162,57 +101,32 @@ def _input(table: Table, request: AnyRequest, folder: Path) -> Table:
     columns = request.columns if request.columns is not None else table.get("columns")
     if columns is not None:
         columns = tuple(name for name in columns if name != table["id_column"])
-    return {**_located(table, "uri", folder), "columns": columns}
-
-
-def _endpoint(table: Table, folder: Path) -> Table:
-    every_request = set[str]().union(*map(request_keys, REQUEST_CLASSES.values()))
-    settings = _without(table, "api_key_env", *every_request)
-    for key in _FILE_KEYS:
-        settings = _located(settings, key, folder)
-    return settings
+    return {**located(table, "uri", folder), "columns": columns}
 
 
 def _request(tables: dict[str, Table], folder: Path) -> AnyRequest:
-    endpoint, protocol = tables["endpoint"], tables["endpoint"]["protocol"]
-    if protocol not in PROTOCOLS:
-        raise SpecError(f"[endpoint] protocol must be one of {PROTOCOLS}, got {protocol!r}")
-    request = REQUEST_CLASSES[protocol]
-    _require_for(protocol, tables)
-    settings = {key: value for key, value in endpoint.items() if key in request_keys(request) | {"path"}}
-    if isinstance(settings.get("output_schema"), str):
-        settings["output_schema"] = _read_schema(_absolute(settings["output_schema"], folder))
-    if protocol in ("json", "open-inference") and "columns" in tables["input"]:
-        settings["columns"] = tables["input"]["columns"]
-    if "records_per_request" in tables["limits"] and protocol != "openai-chat":
-        settings["records_per_request"] = tables["limits"]["records_per_request"]
-    try:
-        return request(**settings)
-    except SpecError as error:
-        raise SpecError(f"[{_home(str(error))}] {error}") from None
-
-
-def _home(message: str) -> str:
-    return {"columns": "input", "records_per_request": "limits"}.get(message.split(" ", 1)[0], "endpoint")
-
-
-def _require_for(protocol: str, tables: dict[str, Table]) -> None:
-    if protocol.startswith("openai-"):
-        require_key(tables, "endpoint", "prompt", f": protocol {protocol!r} sends one")
+    protocol = tables["endpoint"]["protocol"]
+    records = tables["limits"].get("records_per_request")
     if protocol == "open-inference":
         require_key(tables, "input", "columns", ": protocol 'open-inference' sends them in the order given")
-    records = tables["limits"].get("records_per_request", 1)
-    if protocol == "openai-chat" and records != 1:
+    if protocol == "openai-chat" and records not in (None, 1):
         raise SpecError(f"[limits] records_per_request must be 1: a completion answers one record, got {records}")
-
-
-def _read_schema(path: str) -> Any:
     try:
-        return json.loads(Path(path).read_text("utf-8"))
-    except OSError as error:
-        raise SpecError(f"[endpoint] output_schema: {path} cannot be read ({error.strerror})") from None
-    except ValueError:
-        raise SpecError(f"[endpoint] output_schema: {path} must be a JSON file") from None
+        return make_request(
+            tables["endpoint"],
+            folder,
+            columns=tables["input"].get("columns") if protocol in _SENDS_COLUMNS else None,
+            records_per_request=None if protocol == "openai-chat" else records,
+        )
+    except SpecError as error:
+        raise SpecError(_at_home(str(error))) from None
+
+
+def _at_home(message: str) -> str:
+    if "[endpoint]" in message:
+        return message
+    home = {"columns": "input", "records_per_request": "limits"}.get(message.split(" ", 1)[0], "endpoint")
+    return f"[{home}] {message}"
 
 
 def _refuse_collisions(source: InputSettings, request: AnyRequest) -> None:
@@ -220,9 +134,3 @@ def _refuse_collisions(source: InputSettings, request: AnyRequest) -> None:
         raise SpecError(f"[endpoint] the output column {source.id_column!r} has the name of the id column")
     if request.protocol == "json" and source.id_column != "id" and "id" in (request.columns or ()):
         raise SpecError("[input] columns must not hold 'id': protocol 'json' sends the id column under that name")
-
-
-def _unused(tables: dict[str, Table], request: AnyRequest) -> tuple[str, ...]:
-    every_request = set[str]().union(*map(request_keys, REQUEST_CLASSES.values()))
-    foreign = every_request - request_keys(type(request))
-    return tuple(sorted(foreign & tables["endpoint"].keys()))

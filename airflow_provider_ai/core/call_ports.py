@@ -31,6 +31,7 @@ class Admission:
     :param probe: whether this call is the one that half-open lets through
     :param slot: bulkhead slot it holds until it is settled or the lease ends
     :param lease: names the holder of probe and slot; a late one changes nothing
+    :param version: of the breaker it was decided on; the call counts in the window of that version only
     """
 
     endpoint: str
@@ -39,6 +40,7 @@ class Admission:
     probe: bool = False
     slot: int | None = None
     lease: str = ""
+    version: int = 0
 
 
 class CallGate(Protocol):

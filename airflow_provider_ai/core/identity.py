@@ -7,6 +7,9 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_ai.core.config import EndpointSettings
 
 
 def digest(*parts: object, length: int = 32) -> str:
@@ -30,6 +33,15 @@ def checkpoint_key(*, fingerprint: str, request: Mapping[str, Any], endpoint: Ma
     Any change of these gives another key, so an answer is never reused for a question that was not asked.
     """
     return digest("checkpoint", 1, fingerprint, request, endpoint)
+
+
+def endpoint_name(endpoint: EndpointSettings) -> str:
+    """What an endpoint is called in the store and in metrics: host, port, model, and 8 hex digits of its identity.
+
+    Everyone who calls the same model at the same URL shares its circuit breaker and its bulkhead.
+    """
+    model = re.sub(r"[^A-Za-z0-9._-]+", "-", endpoint.model)[:60]
+    return f"{urlsplit(endpoint.url).netloc}/{model}-{digest('endpoint', endpoint.identity(), length=8)}"
 
 
 def scope_name(input_uri: str, id_column: str) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow_provider_ai.core.manifest import Manifest, Partition
-from airflow_provider_ai.core.rowset import RowSet
-from airflow_provider_ai.core.verdict import Failure
-
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from airflow_provider_ai.core.config import Protocol as WireProtocol
+    from airflow_provider_ai.core.manifest import Manifest, Partition
+    from airflow_provider_ai.core.rowset import RowSet
+    from airflow_provider_ai.core.verdict import Failure
 
 
 class Codec(Protocol):
@@ -136,6 +137,16 @@ class InvalidAnswerError(ValueError):
 
 class Request(Protocol):
     """How records become a call and an answer becomes output columns. Pure; shared by all three patterns."""
+
+    @property
+    def protocol(self) -> WireProtocol:
+        """The protocol it is made for, one of :data:`airflow_provider_ai.core.config.PROTOCOLS`."""
+        ...
+
+    @property
+    def inputs(self) -> Any:
+        """The record, or list of records, of a synchronous call; None in a batch."""
+        ...
 
     @property
     def records_per_request(self) -> int:

@@ -17,6 +17,7 @@ from airflow_provider_ai.core.config import CheckpointSettings, InputSettings, L
 from airflow_provider_ai.core.manifest import DatasetFormat
 from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.core.report import StopToken
+from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID, storage_options
@@ -96,6 +97,7 @@ class BatchOperator(BaseOperator):
         require(sink_ok, "sink must be WarehouseSink(…)", self.sink)
         is_request = all(hasattr(self.request, name) for name in ("encode", "decode", "records_per_request"))
         require(is_request, "request must be a request such as OpenInferenceRequest(…)", type(self.request).__name__)
+        check_batch_request(self.request)
         self._input_settings(self.input if isinstance(self.input, str) else "rendered later")
         self._checkpoint_settings(self.checkpoint_uri if isinstance(self.checkpoint_uri, str) else "rendered later")
 

@@ -100,7 +100,8 @@ class Exchange:
             return ending, None
         try:
             records = self._question.records
-            return None, output_of(self._target.request.decode(reply.body, records.ids), records)
+            request = self._target.request
+            return None, output_of(request.decode(reply.body, records.ids), records, protocol=request.protocol)
         except InvalidAnswerError as error:
             return ending_of_answer(str(error)), None
 

@@ -50,8 +50,10 @@ class Job(Generic[T]):
             self._error = error
         except BaseException as error:  # noqa: BLE001 - a SystemExit in here must not end whoever waits
             self._error = WorkExitedError(type(error).__name__)
-        finally:
-            self._ended.release()
+
+    def end(self) -> None:
+        """Let whoever waits go on."""
+        self._ended.release()
 
     def wait(self, seconds: float) -> bool:
         """Whether it has ended, after at most ``seconds``. For one waiting thread."""
@@ -130,8 +132,11 @@ class DaemonThreads:
         try:
             while (job := self._next(inbox)) is not None:
                 job.run()
+                # Free before the caller goes on: its next piece of work finds this thread, and its connections.
+                free = self._rest(inbox)
+                job.end()
                 del job  # it holds the caller's data
-                if not self._rest(inbox):
+                if not free:
                     return
         finally:
             with self._lock:

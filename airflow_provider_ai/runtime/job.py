@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_ai.adapters.checkpoints.codec import IdentityCodec
 from airflow_provider_ai.adapters.checkpoints.partition_files import SealedPartition
 from airflow_provider_ai.adapters.checkpoints.plans import PlanStore, key_of, open_storage
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
     EndpointSettings,
@@ -24,6 +24,7 @@ from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import Request, Sink
 from airflow_provider_ai.core.report import PlanReference, Progress
+from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError, SpecError
 from airflow_provider_ai.patterns.batch_inference import Provenance
 
@@ -50,6 +51,9 @@ class BatchJob:
     checkpoint: CheckpointSettings
     sink: SinkSettings | None = None
     storage: StorageOptions | None = None
+
+    def __post_init__(self) -> None:
+        check_batch_request(self.request)
 
     @property
     def columns(self) -> tuple[str, ...] | None:

@@ -248,6 +248,11 @@ def test_a_missing_connection_ends_the_task(
         ({"sink": "warehouse"}, r"sink must be WarehouseSink\(…\)"),
         ({"sink": None}, "needs a sink"),
         ({"request": "prompt"}, "request must be a request"),
+        (
+            {"request": OpenInferenceRequest()},
+            "must name its columns in a batch, in the order the model was trained on",
+        ),
+        ({"request": OpenInferenceRequest(columns=["a"], inputs=[])}, "they belong to a synchronous call"),
         ({"verb": "restart"}, "verb must be one of"),
         ({"max_active_tis_per_dagrun": 0}, "max_active_tis_per_dagrun must be an integer ≥ 1"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_ai.cli.spec import BatchSpec, load_batch_spec
-from airflow_provider_ai.cli.spec_keys import KNOWN_KEYS, REQUEST_CLASSES, SETTINGS_OF_TABLE
+from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, SETTINGS_OF_TABLE
 from airflow_provider_ai.core.config import (
     PROTOCOLS,
     CheckpointSettings,
@@ -75,14 +75,15 @@ def test_a_minimal_spec_takes_the_defaults(tmp_path: Path) -> None:
 
 
 def test_every_setting_can_be_set() -> None:
-    """A field that is added to the settings must be reachable from a spec, secrets excepted."""
+    """A field that is added to the settings must be reachable from a spec; secrets and synchronous inputs excepted."""
     hidden = {"api_key", "access_key", "secret_key", "session_token"}
     for table, settings in SETTINGS_OF_TABLE.items():
-        assert {field.name for field in dataclasses.fields(settings)} - hidden <= KNOWN_KEYS[table].keys()
-    elsewhere = {"columns", "records_per_request"}
+        assert {field.name for field in dataclasses.fields(settings)} - hidden <= BATCH.known[table].keys()
+    elsewhere = {"columns", "records_per_request", "inputs"}
     for request in REQUEST_CLASSES.values():
         names = {field.name for field in dataclasses.fields(request) if field.init}
-        assert names - elsewhere <= KNOWN_KEYS["endpoint"].keys()
+        assert names - elsewhere <= BATCH.known["endpoint"].keys()
+    assert "inputs" not in BATCH.known["endpoint"]
 
 
 def test_everything_that_can_be_set_arrives(tmp_path: Path) -> None:
@@ -316,6 +317,7 @@ def test_a_spec_can_be_read_without_its_api_key_where_no_model_is_called(tmp_pat
             changed("concurrency = 1"),
             "unknown key 'concurrency' in [endpoint]; did you mean 'concurrency' in [limits]?",
         ),
+        (changed("inputs = {x = 1}"), "unknown key 'inputs' in [endpoint]; did you mean 'input_name'?"),
         (changed("x = 1", table="limit"), "unknown table [limit]; did you mean [limits]?"),
         (
             "prompts = 'x'\n" + MINIMAL,

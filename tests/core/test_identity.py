@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_ai.core.identity import checkpoint_key, digest, partition_label, record_key, scope_name
+from airflow_provider_ai.core.config import EndpointSettings
+from airflow_provider_ai.core.identity import (
+    checkpoint_key,
+    digest,
+    endpoint_name,
+    partition_label,
+    record_key,
+    scope_name,
+)
 
 COMPUTATION: dict[str, Any] = {
     "fingerprint": "f" * 32,
@@ -105,3 +113,17 @@ def test_a_partition_label_names_scope_plan_and_number() -> None:
     labels = [partition_label("visits-0a", "f" * 32, index) for index in (0, 9, 10, 1023)]
     assert labels[0] == "visits-0a/ffffffff/00000"
     assert labels == sorted(labels)
+
+
+def test_an_endpoint_name_is_readable_and_holds_no_secret() -> None:
+    """Host, port, model and a digest; the key is no part of it, the path is."""
+    made = [
+        EndpointSettings(
+            url="https://models.example:8443", protocol="json", model="org/triage v2", api_key=key, path=path
+        )
+        for key, path in (("one", None), ("two", None), ("one", "/other"))
+    ]
+    first, second, third = map(endpoint_name, made)
+    assert re.fullmatch(r"models\.example:8443/org-triage-v2-[0-9a-f]{8}", first)
+    assert first == second
+    assert first != third

@@ -48,6 +48,26 @@ def test_columns_layout_sends_one_typed_tensor_per_column() -> None:
     }
 
 
+@pytest.mark.parametrize("layout", ["matrix", "columns"])
+def test_without_columns_the_fields_go_out_in_the_order_of_the_first_record(layout: Any) -> None:
+    records = [{"b": 1.0, "a": 2.0}, {"a": 4.0, "b": 3.0}]
+    assert _sent(records, layout=layout, columns=None) == _sent(records, layout=layout, columns=["b", "a"])
+
+
+@pytest.mark.parametrize(
+    ("records", "word"),
+    [
+        ([{"a": 1}, {"a": 1, "b": 2}], "unequal_fields"),
+        ([{"a": 1, "b": 2}, {"a": 1}], "unequal_fields"),
+        ([{"a": 1}, {"b": 1}], "unequal_fields"),
+        ([{}], "empty_inputs"),
+    ],
+)
+def test_without_columns_all_records_must_have_the_same_fields(records: list[dict[str, Any]], word: str) -> None:
+    with pytest.raises(UnrenderableRecordError, match=f"^{word}$"):
+        _sent(records, columns=None)
+
+
 def test_names_outputs_parameters_and_the_model_in_the_path() -> None:
     request = OpenInferenceRequest(
         columns=["a"], input_name="x", output_names=["predict_proba"], parameters={"content_type": "np"}
@@ -205,7 +225,6 @@ def test_an_output_that_was_asked_for_and_is_absent_is_an_invalid_answer() -> No
     ("settings", "message"),
     [
         ({"columns": []}, "columns must be a list of names"),
-        ({"columns": None}, "columns must be a list of names"),
         ({"layout": "rows"}, "layout must be one of"),
         ({"datatype": "float"}, "datatype must be one of"),
         ({"input_name": ""}, "input_name must be a name"),
@@ -227,6 +246,7 @@ def test_identity_changes_with_the_question_and_with_nothing_else() -> None:
     assert OpenInferenceRequest(columns=["a", "b"], records_per_request=1).identity() == identity
     for other in (
         {"columns": ["b", "a"]},
+        {"columns": None},
         {"layout": "columns"},
         {"datatype": "FP32"},
         {"input_name": "x"},

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_ai.adapters.checkpoints.codec import IdentityCodec
 from airflow_provider_ai.adapters.checkpoints.partition import PartitionCheckpoint, try_open
 from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles, SealedPartition
 from airflow_provider_ai.adapters.checkpoints.segments import from_bytes, quarantined
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.config import EndpointSettings, Limits
 from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.core.outcomes import Quarantined

@@ -8,13 +8,16 @@ the call would go out on a dead connection and be lost.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 from airflow_provider_ai.core.ports import ModelEndpoint, Reply
 
 Opening = Callable[[], AbstractAsyncContextManager[ModelEndpoint]]
+log = logging.getLogger(__name__)
 _TURNS = 4  # to read an end of stream, unwrap TLS, and tell the pool
 
 
@@ -51,6 +54,7 @@ class BlockingEndpoint:
         """The answer, or CallFailedError after at most ``deadline_seconds``."""
         if not hasattr(self._local, "runner"):
             self._local.runner, self._local.opened = asyncio.Runner(), {}
+            self._local.runner.get_loop().set_exception_handler(_keep_quiet)
         reply: Reply = self._local.runner.run(self._post(path, body, deadline_seconds))
         return reply
 
@@ -64,6 +68,11 @@ class BlockingEndpoint:
                 await asyncio.sleep(0)
         endpoint: ModelEndpoint = opened[1]
         return await endpoint.post(path, body, deadline_seconds=deadline_seconds)
+
+
+def _keep_quiet(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a loop has to say beside its calls: sessions still open when the process exits, and repr()s of objects."""
+    log.debug("event loop of a call: %s", context.get("message"))
 
 
 async def _leave(context: AbstractAsyncContextManager[ModelEndpoint]) -> None:

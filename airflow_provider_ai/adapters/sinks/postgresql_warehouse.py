@@ -34,6 +34,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.types import TypeEngine
 
+from airflow_provider_ai.adapters.database_errors import no_connection
 from airflow_provider_ai.adapters.sinks import sql_types
 from airflow_provider_ai.adapters.sinks.arrow_types import (
     NAIVE,
@@ -59,25 +60,6 @@ INDEX_FROM_BYTES = 64 * 1024 * 1024
 _CONNECT_TIMEOUT_SECONDS = 10
 _UPKEEP_WAIT = "1s"
 _KEPT_SECONDS = 5.0
-
-# What libpq says when it cannot connect: ours to choose, because its text may quote the connection string.
-_CANNOT_CONNECT: tuple[tuple[str, str, bool], ...] = (
-    ("password authentication failed", "the server refuses the user or the password", False),
-    ("no password supplied", "the server asks for a password and the url has none", False),
-    ("no pg_hba.conf entry", "the server's pg_hba.conf does not let this host or user in", False),
-    ("certificate", "the TLS certificates do not match", False),
-    ("SSL", "client and server do not agree on TLS (see sslmode)", False),
-    ("invalid URI query parameter", "the url has an argument that libpq does not know", False),
-    ("invalid", "the url or one of its arguments is not valid for libpq", False),
-    ("starting up", "the server is starting up", True),
-    ("shutting down", "the server is shutting down", True),
-    ("too many clients", "the server has no connection left", True),
-    ("remaining connection slots", "the server has no connection left", True),
-    ("Connection refused", "connection refused", True),
-    ("timeout expired", "no answer within the connect timeout", True),
-    ("could not translate host name", "the host name is unknown", True),
-    ("does not exist", "the database or the user does not exist", False),
-)
 
 _DESCRIBE = """
 SELECT c.relkind::text, a.attname::text, t.typtype::text,
@@ -180,10 +162,8 @@ class PostgresqlWarehouse(Warehouse):
         raise failure
 
     def _connect_failure(self, text: str) -> SinkError:
-        for phrase, meaning, passes in _CANNOT_CONNECT:
-            if phrase in text:
-                return (unavailable if passes else refused)(self.where, meaning)
-        return unavailable(self.where, "no connection")
+        meaning, passes = no_connection(text)
+        return (unavailable if passes else refused)(self.where, meaning)
 
     def _current_schema(self, session: PostgresqlSession) -> str:
         found = session.query("SELECT current_schema()::text")[0][0]

@@ -28,12 +28,14 @@ class JsonRequest:
     :param records_per_request: most records in one call
     :param path: below the endpoint's URL
     :param output_schema: JSON Schema or Pydantic model class that the output of a record, without its id, must fit
+    :param inputs: record, or records, of a synchronous call (Airflow: templated); no part of a batch
     """
 
     columns: Sequence[str] | None = None
     records_per_request: int = 1
     path: str = "/predict"
     output_schema: Any = None
+    inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
     _schema: OutputSchema | None = field(init=False, repr=False, compare=False)
 
     protocol: ClassVar[Protocol] = "json"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, time
 from decimal import Decimal
 from itertools import chain
@@ -44,7 +44,8 @@ _Tensor = dict[str, Any]
 class OpenInferenceRequest:
     """Tensors in, tensors out. A scalar output becomes a scalar column, a vector output a list.
 
-    :param columns: input columns, in the order the model was trained on
+    :param columns: input columns, in the order the model was trained on; ``None``, which a batch refuses, for the
+        fields of the records in the order of the first
     :param records_per_request: most records in one call (n)
     :param layout: ``matrix`` or ``columns``, see the module
     :param input_name: name of the tensor in the ``matrix`` layout; ``None`` for ``predict``
@@ -52,9 +53,10 @@ class OpenInferenceRequest:
     :param output_names: outputs to ask for and to keep; ``None`` for all (MLServer: ``["predict_proba"]``)
     :param parameters: of the request, such as ``{"content_type": "pd"}`` for MLServer's pandas codec
     :param path: below the endpoint's URL; ``{model}`` stands for the model's name
+    :param inputs: record, or records, of a synchronous call (Airflow: templated); no part of a batch
     """
 
-    columns: Sequence[str]
+    columns: Sequence[str] | None = None
     records_per_request: int = 64
     layout: Layout = "matrix"
     input_name: str | None = None
@@ -62,11 +64,13 @@ class OpenInferenceRequest:
     output_names: Sequence[str] | None = None
     parameters: Mapping[str, Any] | None = None
     path: str = "/v2/models/{model}/infer"
+    inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
 
     protocol: ClassVar[Protocol] = "open-inference"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", settings.names("columns", self.columns))
+        if self.columns is not None:
+            object.__setattr__(self, "columns", settings.names("columns", self.columns))
         if self.output_names is not None:
             object.__setattr__(self, "output_names", settings.names("output_names", self.output_names))
         settings.require_count("records_per_request", self.records_per_request)
@@ -92,7 +96,7 @@ class OpenInferenceRequest:
         return {
             "protocol": self.protocol,
             "path": self.path,
-            "columns": list(self.columns),
+            "columns": None if self.columns is None else list(self.columns),
             "layout": self.layout,
             "input_name": self.input_name,
             "datatype": self.datatype,
@@ -102,8 +106,11 @@ class OpenInferenceRequest:
 
     def encode(self, model: str, ids: Sequence[Any], records: Sequence[Mapping[str, Any]]) -> EncodedRequest:
         """One call for these records. UnrenderableRecordError when one of them cannot be sent."""
-        rows = _rows(self.columns, records)
-        request: dict[str, Any] = {"inputs": self._matrix(rows) if self.layout == "matrix" else self._tensors(rows)}
+        names = _fields(records) if self.columns is None else self.columns
+        rows = _rows(names, records)
+        request: dict[str, Any] = {
+            "inputs": self._matrix(names, rows) if self.layout == "matrix" else self._tensors(names, rows)
+        }
         if self.output_names is not None:
             request["outputs"] = [{"name": name} for name in self.output_names]
         if self.parameters:
@@ -112,13 +119,13 @@ class OpenInferenceRequest:
         path = self.path.replace("{model}", quote(model, safe=""))
         return EncodedRequest(path=path, body=body, estimated_tokens=values.estimate_tokens(body))
 
-    def _matrix(self, rows: list[tuple[Any, ...]]) -> list[_Tensor]:
-        shape = [len(rows), len(self.columns)]
+    def _matrix(self, names: Sequence[str], rows: list[tuple[Any, ...]]) -> list[_Tensor]:
+        shape = [len(rows), len(names)]
         return [_tensor(self.input_name or "predict", shape, list(chain.from_iterable(rows)), self.datatype)]
 
-    def _tensors(self, rows: list[tuple[Any, ...]]) -> list[_Tensor]:
+    def _tensors(self, names: Sequence[str], rows: list[tuple[Any, ...]]) -> list[_Tensor]:
         shape = [len(rows), 1]
-        columns = zip(self.columns, zip(*rows, strict=True), strict=True)
+        columns = zip(names, zip(*rows, strict=True), strict=True)
         return [_tensor(name, shape, column, self.datatype) for name, column in columns]
 
     def decode(self, body: bytes, ids: Sequence[Any]) -> Decoded:
@@ -144,6 +151,16 @@ def _output(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any] | st
 
 
 # --- sending
+
+
+def _fields(records: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The fields that all records have; UnrenderableRecordError when they have not the same ones, or none."""
+    first = records[0].keys()
+    if not first:
+        raise UnrenderableRecordError(reasons.EMPTY_INPUTS)
+    if any(record.keys() != first for record in records):
+        raise UnrenderableRecordError(reasons.UNEQUAL_FIELDS)
+    return tuple(first)
 
 
 def _rows(columns: Sequence[str], records: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:

@@ -34,6 +34,7 @@ class OpenAIChatRequest:
     :param parameters: ``temperature``, ``max_tokens``, … as the API knows them
     :param output_column: column of the text when there is no schema
     :param path: below the endpoint's URL
+    :param inputs: record, or records, of a synchronous call (Airflow: templated); no part of a batch
     """
 
     prompt: str
@@ -43,6 +44,7 @@ class OpenAIChatRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     output_column: str = "response"
     path: str = "/v1/chat/completions"
+    inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
     _schema: OutputSchema | None = field(init=False, repr=False, compare=False)
 
     protocol: ClassVar[Protocol] = "openai-chat"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from airflow_provider_ai.core.config import Protocol, require
@@ -23,6 +23,7 @@ class OpenAIEmbeddingsRequest:
     :param dimensions: length of the vectors to ask for; ``None`` leaves it to the model
     :param output_column: column of the vector
     :param path: below the endpoint's URL
+    :param inputs: record, or records, of a synchronous call (Airflow: templated); no part of a batch
     """
 
     prompt: str = "{{ record.text }}"
@@ -30,6 +31,7 @@ class OpenAIEmbeddingsRequest:
     dimensions: int | None = None
     output_column: str = "embedding"
     path: str = "/v1/embeddings"
+    inputs: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
 
     protocol: ClassVar[Protocol] = "openai-embeddings"
 

@@ -15,6 +15,14 @@ UNDEFINED_VARIABLE: Final = "undefined_variable"  # the prompt uses a column the
 TEMPLATE_ERROR: Final = "template_error"  # the prompt failed on this record
 EMPTY_PROMPT: Final = "empty_prompt"  # nothing but white space is left to ask
 
+# Before a synchronous call: its inputs are no records.
+NOT_RECORDS: Final = "not_records"  # neither a mapping with text keys nor a list of such
+EMPTY_INPUTS: Final = "empty_inputs"  # a list without records, or a tensor's record without fields
+TOO_MANY_RECORDS: Final = "too_many_records"  # more than one for a chat completion
+INVALID_ID: Final = "invalid_id"  # a record's own "id" is neither an integer nor a text
+DUPLICATE_ID: Final = "duplicate_id"  # two records have the same "id"
+UNEQUAL_FIELDS: Final = "unequal_fields"  # records of one tensor that have not the same fields
+
 # After the call: the body is no answer at all.
 NOT_JSON: Final = "not_json"
 NOT_AN_OBJECT: Final = "not_an_object"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from airflow_provider_ai.adapters.checkpoints.codec import IdentityCodec
 from airflow_provider_ai.adapters.checkpoints.partition import PartitionCheckpoint
 from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles, SealedPartition
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.outcomes import Quarantined, Succeeded
 from airflow_provider_ai.core.ports import Usage
 from airflow_provider_ai.testing import InMemoryStorage

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_ai.adapters.checkpoints.codec import IdentityCodec
 from airflow_provider_ai.adapters.checkpoints.plans import Pass, PlanPointer, PlanStore, key_of, open_storage
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.config import Verb
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
 from airflow_provider_ai.core.report import PlanReference

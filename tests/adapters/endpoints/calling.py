@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_ai.adapters.endpoints.http import HttpEndpoint
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import CallFailedError, Reply
-from tests.adapters.endpoints.servers import Server
+from tests.support.scripted_server import Server
 
 SENT = "canary-in-the-request"
 ANSWERED = "canary-in-the-answer"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.adapters.endpoints.calling import CANARIES
-from tests.adapters.endpoints.certificates import Authority
+from tests.support.certificates import Authority
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_ai.core.verdict import Failure
 from tests.adapters.endpoints.calling import ANSWERED, BODY, endpoint, failure, post
-from tests.adapters.endpoints.servers import NEVER, Script, Wire, answer, answers, sends_and_stalls, serve
+from tests.support.scripted_server import NEVER, Script, Wire, answer, answers, sends_and_stalls, serve
 
 DEADLINE = 0.3
 LATE = 0.3

@@ -22,7 +22,7 @@ from tests.adapters.endpoints.calling import (
     post,
     settings,
 )
-from tests.adapters.endpoints.servers import (
+from tests.support.scripted_server import (
     NEVER,
     Script,
     Wire,

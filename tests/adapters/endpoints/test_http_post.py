@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_ai.adapters.endpoints.http import HttpEndpoint
 from airflow_provider_ai.core.ports import Reply
 from tests.adapters.endpoints.calling import BODY, MAX_BYTES, SECRET, endpoint, post, settings
-from tests.adapters.endpoints.servers import Wire, answer, answers, sends, sends_and_stalls, serve
+from tests.support.scripted_server import Wire, answer, answers, sends, sends_and_stalls, serve
 
 
 async def test_the_request_as_sent() -> None:

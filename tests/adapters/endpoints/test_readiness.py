@@ -16,8 +16,8 @@ from airflow_provider_ai.core.config import PROTOCOLS
 from airflow_provider_ai.core.requests.open_inference import OpenInferenceRequest
 from airflow_provider_ai.exceptions import SpecError
 from tests.adapters.endpoints.calling import ANSWERED, CANARIES, SECRET, endpoint, settings
-from tests.adapters.endpoints.certificates import Authority
-from tests.adapters.endpoints.servers import (
+from tests.support.certificates import Authority
+from tests.support.scripted_server import (
     NEVER,
     Script,
     Server,

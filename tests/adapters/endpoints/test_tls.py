@@ -18,8 +18,8 @@ from airflow_provider_ai.adapters.endpoints.tls import tls_context
 from airflow_provider_ai.core.verdict import Failure
 from airflow_provider_ai.exceptions import SpecError
 from tests.adapters.endpoints.calling import endpoint, failure, post, settings
-from tests.adapters.endpoints.certificates import Authority, Issued
-from tests.adapters.endpoints.servers import Script, Wire, answer, answers, sends_and_stalls, serve
+from tests.support.certificates import Authority, Issued
+from tests.support.scripted_server import Script, Wire, answer, answers, sends_and_stalls, serve
 
 HOUR = timedelta(hours=1)
 

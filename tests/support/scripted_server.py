@@ -34,12 +34,13 @@ class Arrived:
 
 @dataclass(slots=True)
 class Server:
-    """``opened``: connections accepted so far; ``open``: those whose script has not returned."""
+    """``opened``: connections accepted so far; ``open``: those whose script has not returned; ``sent``: bytes."""
 
     scheme: str
     port: int = 0
     opened: int = 0
     open: int = 0
+    sent: int = 0
     arrived: list[Arrived] = field(default_factory=list)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -84,6 +85,7 @@ class Wire:
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()
+        self._server.sent += len(data)
 
     async def drip(self, data: bytes, *, every: float) -> None:
         """One byte every ``every`` seconds."""

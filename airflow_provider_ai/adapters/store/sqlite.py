@@ -1,0 +1,176 @@
+"""A store in a SQLite file: WAL, so readers never wait; one writer at a time, each for some ten microseconds.
+
+SQLite's own wait for a lock sleeps up to 100 ms between two tries; here a try costs a fraction of a millisecond, so
+that many processes get through within the time a call has for the store. Power loss can take the last commits, a crash
+of a process cannot.
+
+Commits only append to the WAL. Moving its pages into the file costs an fsync, which no caller shall wait for: once it
+is ``WAL_BYTES`` long, a thread of whichever process notices first does it, while that process goes on with its call.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import URL, Connection, Engine
+
+from airflow_provider_ai.adapters.store.database import Clock, Database, Patience, Session
+from airflow_provider_ai.exceptions import SpecError, StoreError, StoreUnavailableError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+WAL_BYTES = 4 * 1024 * 1024
+_CHECKPOINT_EVERY_SECONDS = 1.0
+_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0002, 0.002
+_SETTINGS = (
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA wal_autocheckpoint = 0",
+    f"PRAGMA journal_size_limit = {WAL_BYTES // 4}",  # a WAL that starts over gives its space back
+)
+_UNAVAILABLE = {
+    sqlite3.SQLITE_BUSY: "other processes have held the file for too long",
+    sqlite3.SQLITE_LOCKED: "other processes have held the file for too long",
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk is failing",
+    sqlite3.SQLITE_PROTOCOL: "the file's locks do not work (a network drive?)",
+}
+_UNUSABLE = {
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened: its folder is missing or not writable",
+    sqlite3.SQLITE_READONLY: "the file is read-only",
+    sqlite3.SQLITE_PERM: "the file may not be opened",
+    sqlite3.SQLITE_NOTADB: "the file is not a SQLite database",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; move it away, a new one is made",
+}
+
+
+class SqliteDatabase(Database):
+    """A SQLite file. The clock is that of this machine, which all processes that use the file share."""
+
+    def __init__(self, url: URL, *, timeout_seconds: float, clock: Clock | None) -> None:
+        path = url.database or ""
+        if path in ("", ":memory:") or path.startswith("file:"):
+            raise SpecError("the store's url must name a SQLite file: other processes cannot see an in-memory database")
+        self._path = Path(path)
+        self._wal = f"{path}-wal"
+        self._checkpointing = threading.Lock()
+        self._checkpoint_after = 0.0
+        self.where = f"SQLite store {path}"
+        super().__init__(url.set(drivername="sqlite"), timeout_seconds=timeout_seconds, clock=clock or time.time)
+
+    def insert(self, table: sa.Table) -> Any:
+        """INSERT … ON CONFLICT."""
+        return insert(table)
+
+    def _database_clock(self) -> sa.ColumnElement[Any]:
+        raise NotImplementedError("SQLite has no clock of its own")
+
+    def _make_engine(self, url: URL, **options: Any) -> Engine:
+        engine = sa.create_engine(url, connect_args={"timeout": 0.0, "check_same_thread": False}, **options)
+        event.listen(engine, "do_connect", self._before_connect)
+        event.listen(engine, "connect", _set_up)
+        return engine
+
+    def _before_connect(self, dialect: Any, record: Any, arguments: Any, options: Any) -> None:
+        """Make the file, for its owner only; SQLite gives its companions the same mode."""
+        if self._path.exists():
+            return
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            raise StoreError(f"{self.where}: the file cannot be made ({error.strerror})") from None
+
+    def _connection(self) -> Connection:
+        return until_free(self._engine_here().connect, Patience(self.timeout_seconds))
+
+    def _session(self, connection: Connection) -> Session:
+        return SqliteSession(connection, self.timeout_seconds)
+
+    @contextmanager
+    def _alone(self, connection: Connection, timeout_seconds: float) -> Iterator[None]:
+        until_free(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"), Patience(timeout_seconds))
+        try:
+            yield
+            connection.exec_driver_sql("COMMIT")
+        except BaseException:
+            connection.exec_driver_sql("ROLLBACK")
+            raise
+
+    def _explain(self, error: exc.DBAPIError) -> StoreError:
+        code = _code(error)
+        if code in _UNAVAILABLE:
+            return StoreUnavailableError(f"{self.where}: {_UNAVAILABLE[code]}")
+        return StoreError(f"{self.where}: {_UNUSABLE.get(code, f'SQLite refuses (code {code})')}")
+
+    # --- the WAL
+
+    def _after_session(self) -> None:
+        if self._wal_bytes() > WAL_BYTES and time.monotonic() >= self._checkpoint_after:
+            threading.Thread(target=self._checkpoint, name="ai-store-checkpoint", daemon=True).start()
+
+    def _wal_bytes(self) -> int:
+        try:
+            return os.stat(self._wal).st_size  # noqa: PTH116 - a Path costs more than the call
+        except OSError:
+            return 0
+
+    def _checkpoint(self) -> None:
+        """Move the WAL's pages into the file. Passive: nobody waits for it, and it waits for nobody."""
+        if not self._checkpointing.acquire(blocking=False):
+            return
+        try:
+            self._checkpoint_after = time.monotonic() + _CHECKPOINT_EVERY_SECONDS
+            with closing(sqlite3.connect(self._path, timeout=0.0, isolation_level=None)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except sqlite3.Error as error:
+            log.warning("%s: its WAL could not be shortened (%s); it is tried again", self.where, type(error).__name__)
+        finally:
+            self._checkpointing.release()
+
+
+class SqliteSession(Session):
+    """Statements that wait for the writer before them."""
+
+    def __init__(self, connection: Connection, timeout_seconds: float) -> None:
+        super().__init__(connection)
+        self._patience = Patience(timeout_seconds)
+
+    def attempt(self, work: Callable[[Connection], T]) -> T:
+        """What ``work`` returns, however busy the file is, within the time of the operation."""
+        return until_free(lambda: work(self._connection), self._patience)
+
+
+def until_free(attempt: Callable[[], T], patience: Patience) -> T:
+    """What ``attempt`` returns once nobody else is writing; its error when that takes longer than ``patience``."""
+    while True:
+        try:
+            return attempt()
+        except exc.OperationalError as error:
+            if _code(error) not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED) or patience.over():
+                raise
+        time.sleep(random.uniform(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
+
+
+def _set_up(connection: sqlite3.Connection, record: Any) -> None:
+    # Kept in the file: when it is so already, this only reads. Else it needs the file for itself for a moment.
+    connection.execute("PRAGMA journal_mode = WAL")
+    for statement in _SETTINGS:
+        connection.execute(statement)
+
+
+def _code(error: exc.DBAPIError) -> int:
+    """SQLite's primary result code."""
+    return int(getattr(error.orig, "sqlite_errorcode", 0)) & 0xFF

@@ -1,0 +1,75 @@
+"""The store: a database whose tables are this package's, made at first use when there are none yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from airflow_provider_ai.adapters.store import schema
+from airflow_provider_ai.adapters.store.database import Database, Session
+from airflow_provider_ai.adapters.store.gate import SharedGate
+from airflow_provider_ai.adapters.store.good_answers import GoodAnswerStore
+from airflow_provider_ai.core.call_settings import CallSettings
+
+_UPGRADE_SECONDS = 60.0
+
+
+class Store:
+    """Sessions on a store. Thread-safe; a child process opens connections of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._ready = False
+
+    def __repr__(self) -> str:
+        return f"<Store {self.database.where}>"
+
+    @property
+    def where(self) -> str:
+        """The store in messages: kind, host or file; no credentials."""
+        return self.database.where
+
+    def gate(self, settings: CallSettings) -> SharedGate:
+        """Circuit breakers and bulkheads."""
+        return SharedGate(self, breaker=settings.breaker, max_concurrent_calls=settings.max_concurrent_calls)
+
+    def answers(self) -> GoodAnswerStore:
+        """Last good answers."""
+        return GoodAnswerStore(self)
+
+    @contextmanager
+    def session(self) -> Iterator[Session]:
+        """A session in which each statement commits by itself.
+
+        :raises StoreUnavailableError: when the database does not answer in time
+        :raises StoreSchemaError: when its tables are older or newer than this package
+        """
+        if not self._ready:
+            self._make_ready()
+        with self.database.session() as session:
+            yield session
+
+    def revision(self) -> str | None:
+        """The revision of the tables; None when there are none yet."""
+        with self.database.session() as session:
+            return session.attempt(schema.revision)
+
+    def upgrade(self) -> None:
+        """Bring the tables to this package's revision, or leave them as they are. Others who try wait.
+
+        :raises StoreSchemaError: when they are newer than this package
+        """
+        with self.database.transaction(_UPGRADE_SECONDS) as connection:
+            schema.upgrade(connection, self.where)
+
+    def close(self) -> None:
+        """Close the connections that are not in use. The next session opens new ones."""
+        self.database.close()
+
+    def _make_ready(self) -> None:
+        found = self.revision()
+        if found is None:
+            self.upgrade()
+        else:
+            schema.check(found, self.where)
+        self._ready = True
