@@ -23,6 +23,7 @@ JOBS ?= 2
 hash = $(firstword $(shell cat $(1) | sha256sum | cut -c1-16))
 MAIN_STAMP := .venv/.stamp-$(call hash,requirements/dev.lock)
 PROJECT_STAMP := .venv/.stamp-project-$(call hash,pyproject.toml setup.cfg airflow_provider_ai/__init__.py)
+LITSERVE_STAMP := .venvs/litserve/.stamp-$(call hash,requirements/litserve.lock)
 MLSERVER_STAMP := .venvs/mlserver/.stamp-$(call hash,requirements/mlserver.lock)
 MINISTACK_STAMP := .venvs/ministack/.stamp-$(call hash,requirements/ministack.lock)
 
@@ -31,7 +32,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(MAIN_STAMP) $(PROJECT_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
+install: $(MAIN_STAMP) $(PROJECT_STAMP) $(LITSERVE_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
 
 $(OWN_UV):
 	$(PYTHON) -m venv .uv
@@ -52,6 +53,10 @@ $(MAIN_STAMP): | $(filter $(OWN_UV),$(UV))
 $(PROJECT_STAMP): $(MAIN_STAMP)
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.stamp-project-* && touch $@
+
+$(LITSERVE_STAMP): | $(filter $(OWN_UV),$(UV))
+	$(call sync,.venvs/litserve,requirements/litserve.lock)
+	@touch $@
 
 $(MLSERVER_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/mlserver,requirements/mlserver.lock)

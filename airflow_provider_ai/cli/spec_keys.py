@@ -42,8 +42,11 @@ SETTINGS_OF_TABLE: dict[str, type] = {
 REQUIRED_TABLES = ("input", "endpoint", "checkpoint", "sink")
 CREDENTIALS = ("access_key", "secret_key", "session_token")
 REQUEST_CLASSES: dict[str, RequestClass] = {
-    request.protocol: request
-    for request in (JsonRequest, OpenInferenceRequest, OpenAIChatRequest, OpenAIEmbeddingsRequest)
+    "json": JsonRequest,
+    "open-inference": OpenInferenceRequest,
+    "open-inference-grpc": OpenInferenceRequest,
+    "openai-chat": OpenAIChatRequest,
+    "openai-embeddings": OpenAIEmbeddingsRequest,
 }
 # In [input], [limits] and the endpoint's own path; the inputs of a synchronous call are in a file of their own.
 _SET_ELSEWHERE = ("columns", "records_per_request", "path", "inputs")
