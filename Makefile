@@ -26,6 +26,7 @@ PROJECT_STAMP := .venv/.stamp-project-$(call hash,pyproject.toml setup.cfg airfl
 LITSERVE_STAMP := .venvs/litserve/.stamp-$(call hash,requirements/litserve.lock)
 MLSERVER_STAMP := .venvs/mlserver/.stamp-$(call hash,requirements/mlserver.lock)
 MINISTACK_STAMP := .venvs/ministack/.stamp-$(call hash,requirements/ministack.lock)
+COMPARE_STAMP := .venvs/compare/.stamp-$(call hash,requirements/compare.lock)
 
 .PHONY: help
 help: ## Show this list
@@ -66,6 +67,10 @@ $(MINISTACK_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/ministack,requirements/ministack.lock)
 	@touch $@
 
+$(COMPARE_STAMP): | $(filter $(OWN_UV),$(UV))
+	$(call sync,.venvs/compare,requirements/compare.lock)
+	@touch $@
+
 .PHONY: test
 test: install ## Every test, with the real services (under 15 minutes on 2 cores)
 	$(PYTEST) -m "not e2e" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -94,6 +99,14 @@ demo: install ## The nightly batch DAG in a real Airflow, on real data, against 
 bench: install ## The figures of the README's performance table (about 25 minutes)
 	for name in batch_throughput batch_resume batch_memory batch_resume_large; do $(BIN)/python -m benchmarks.$$name; done
 	for sink in duckdb postgresql; do $(BIN)/python -m benchmarks.batch_publish --sink $$sink; done
+
+.PHONY: bench-sync
+bench-sync: install ## The figures of synchronous calls: deadline, overhead, import (about 15 minutes)
+	for name in sync_hangs sync_overhead sync_import; do $(BIN)/python -m benchmarks.$$name; done
+
+.PHONY: bench-compare
+bench-compare: install $(COMPARE_STAMP) ## The table of docs/sync-call.md: other operators against the same servers
+	$(BIN)/python -m benchmarks.sync_comparison --write
 
 .PHONY: lock
 lock: | $(filter $(OWN_UV),$(UV)) ## Regenerate the lock files (UPGRADE=--upgrade for newer versions)
