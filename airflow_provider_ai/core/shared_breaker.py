@@ -5,8 +5,9 @@ changes. The store writes it only if nobody else has written since (``version``)
 change is made by one process, however many decide at once. ``version`` also names the window that calls are counted
 in: a new one, still empty, begins with each change, and what ends late counts in a window that nobody reads.
 
-All times are epoch seconds of one clock, the store's. A time farther ahead than any setting can put it comes from
-a clock that was set back; it counts as over.
+All times are epoch seconds of one clock, the store's, but read a little before they are used, so another's time may be
+later than any setting can have put it. One that is far later, by the whole setting, comes from a clock that was set
+back since: it counts as over.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from airflow_provider_ai.core.circuit_breaker import BreakerState
 
 SLOT_LEASE_SECONDS = 2 * LONGEST_DEADLINE_SECONDS
 """How long a bulkhead slot is held at most. No call takes as long, so it is a killed process that holds it longer."""
+CREDIBLE = 2.0
+"""A time ahead by more than this many times its setting comes from a clock that was set back."""
 _BUCKETS = 10
 
 
@@ -101,8 +104,8 @@ def after_probe(breaker: Breaker, evidence: Evidence, settings: BreakerSettings,
 
 def _probe_due(breaker: Breaker, settings: BreakerSettings, now: float) -> bool:
     if breaker.state is BreakerState.OPEN:
-        return not 0 < breaker.probe_at - now <= _longest_pause(settings)
-    return not breaker.lease or not 0 < breaker.lease_until - now <= settings.probe_lease_seconds
+        return not 0 < breaker.probe_at - now <= CREDIBLE * _longest_pause(settings)
+    return not breaker.lease or not 0 < breaker.lease_until - now <= CREDIBLE * settings.probe_lease_seconds
 
 
 def _pause(settings: BreakerSettings, failed_probes: int) -> float:

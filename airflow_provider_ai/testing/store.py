@@ -15,6 +15,7 @@ from airflow_provider_ai.core.call_ports import Admission, Evidence, GoodAnswer
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings
 from airflow_provider_ai.core.circuit_breaker import BreakerState
 from airflow_provider_ai.core.shared_breaker import (
+    CREDIBLE,
     SLOT_LEASE_SECONDS,
     Breaker,
     Window,
@@ -111,6 +112,7 @@ class InMemoryGate:
                 return Admission(endpoint=endpoint, state=breaker.state, refused="breaker_open")
             slot = self._free_slot(known, now)
             if slot is None:
+                known.breaker = after_probe(breaker, Evidence.NONE, self._settings, now=now, lease=lease)
                 return Admission(endpoint=endpoint, state=breaker.state, refused="bulkhead_full")
             known.breaker = breaker
             known.slots[slot] = (lease, now + SLOT_LEASE_SECONDS)
@@ -140,7 +142,7 @@ class InMemoryGate:
 
     def _free_slot(self, known: _Endpoint, now: float) -> int | None:
         def over(slot: int) -> bool:
-            return slot not in known.slots or not now < known.slots[slot][1] <= now + SLOT_LEASE_SECONDS
+            return slot not in known.slots or not now < known.slots[slot][1] <= now + CREDIBLE * SLOT_LEASE_SECONDS
 
         return next(filter(over, range(self._most)), None)
 

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam
 
 from airflow_provider_ai.adapters.store.database import Database
 from airflow_provider_ai.adapters.store.tables import BREAKERS, BUCKETS, SLOTS
-from airflow_provider_ai.core.shared_breaker import SLOT_LEASE_SECONDS
+from airflow_provider_ai.core.shared_breaker import CREDIBLE, SLOT_LEASE_SECONDS
 
 ENDPOINT: sa.BindParameter[str] = bindparam("of_endpoint", type_=sa.Text())
 CHANGES = ("version", "state", "failed_probes", "probe_at", "lease", "lease_until")
@@ -88,7 +88,7 @@ def _count(database: Database) -> Any:
 
 def _claim(now: sa.ColumnElement[Any]) -> Any:
     """Take a slot that nobody holds. One that another process is just taking is passed over, not waited for."""
-    over = sa.or_(SLOTS.c.lease_until <= now, SLOTS.c.lease_until > now + SLOT_LEASE_SECONDS)
+    over = sa.or_(SLOTS.c.lease_until <= now, SLOTS.c.lease_until > now + CREDIBLE * SLOT_LEASE_SECONDS)
     free = (
         sa.select(SLOTS.c.slot)
         .where(SLOTS.c.endpoint == ENDPOINT, SLOTS.c.slot < bindparam("limit"), over)

@@ -65,6 +65,7 @@ class SqliteDatabase(Database):
             raise SpecError("the store's url must name a SQLite file: other processes cannot see an in-memory database")
         self._path = Path(path)
         self._wal = f"{path}-wal"
+        self._creating = threading.Lock()
         self._checkpointing = threading.Lock()
         self._checkpoint_after = 0.0
         self.where = f"SQLite store {path}"
@@ -84,14 +85,19 @@ class SqliteDatabase(Database):
         return engine
 
     def _before_connect(self, dialect: Any, record: Any, arguments: Any, options: Any) -> None:
-        """Make the file, for its owner only; SQLite gives its companions the same mode."""
-        if self._path.exists():
-            return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            raise StoreError(f"{self.where}: the file cannot be made ({error.strerror})") from None
+        """Make the file, for its owner only; SQLite gives its companions the same mode.
+
+        One thread at a time, and only whoever makes the file closes it: that would drop SQLite's locks on it.
+        """
+        with self._creating:
+            try:
+                if not self._path.exists():
+                    self._path.parent.mkdir(parents=True, exist_ok=True)
+                    os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            except FileExistsError:
+                pass  # another process was faster
+            except OSError as error:
+                raise StoreError(f"{self.where}: the file cannot be made ({error.strerror})") from None
 
     def _connection(self) -> Connection:
         return until_free(self._engine_here().connect, Patience(self.timeout_seconds))
