@@ -149,6 +149,7 @@ def _options(max_bytes: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_bytes),
         ("grpc.max_send_message_length", -1),
+        ("grpc.compression_enabled_algorithms_bitset", 1),  # none: gRPC up to 1.82 unpacks without a limit
         ("grpc.enable_http_proxy", 0),  # nothing is taken from the environment
         ("grpc.enable_retries", 0),  # to try again is for the caller to decide
         ("grpc.service_config_disable_resolution", 1),  # nor may a name server decide it

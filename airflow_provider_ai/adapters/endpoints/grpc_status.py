@@ -45,7 +45,7 @@ _BROKEN = re.compile(
     r"Cancelling all calls|Endpoint closing|Channel closed"
 )
 _ANSWER_TOO_LARGE = re.compile(
-    r"(Stream removed \()?(CLIENT: Received message|Decompressed message|received \w+ metadata size)"
+    r"(Stream removed \()?(CLIENT: Received message|Decompressed message|received (\w+ )?metadata size)"
 )
 _SAID_TOO_LARGE = re.compile(r"message larger than max|exceeds maximum size")
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([A-Za-z (),-]+)")
