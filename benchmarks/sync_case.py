@@ -1,6 +1,6 @@
 """One synchronous call in a process of its own, and when its answer came: what `sync_hangs` starts hundreds of.
 
-    python -m benchmarks.sync_case CASE_JSON   in this interpreter, which imports what the call needs while its time runs
+    python -m benchmarks.sync_case CASE_JSON   in this interpreter, which imports what the call needs during the call
     python -m benchmarks.sync_case             for each line on stdin, in a fork that finds everything imported
 
 Each case ends as a line of JSON on stdout. A fork leaves as an interpreter does: exit handlers, threads, finalization.
@@ -35,7 +35,7 @@ class Case:
         url, protocol, path, ca_file: of the server; `path` for protocol `json`.
         deadline_seconds: of the call.
         number: names the case in its report.
-        store: URL of a store that has its tables; None for none.
+        store: URL of a store; None for none.
     """
 
     url: str
@@ -72,6 +72,7 @@ def play(case: Case) -> dict[str, Any]:
         "late_ms": (took - case.deadline_seconds) * 1000,
         "reason": answer.reason if whole else None,
         "sent": answer.attempts,
+        "breaker": answer.breaker_state,
         "done": time.monotonic(),
     }
 
