@@ -1,7 +1,7 @@
 """Answers counted through Airflow's own metrics (StatsD or OpenTelemetry, as Airflow is configured).
 
-Counter ``ai_sync_call.answers`` and timer ``ai_sync_call.elapsed`` (milliseconds), tagged with endpoint, source, whether
-it is degraded and why. Whatever is wrong with the metrics, the answer stands.
+Counter ``ai_sync_call.answers`` and timer ``ai_sync_call.elapsed`` (milliseconds), tagged with endpoint, source, and
+whether it is degraded and why. Whatever is wrong with the metrics, the answer stands.
 """
 
 from __future__ import annotations
