@@ -39,7 +39,7 @@ FLOOR = {"priority": "routine"}
 
 @pytest.fixture
 def model(set_connection: Callable[..., None], tmp_path: Path) -> Iterator[JsonModel]:
-    """A model behind connection ``model``, one that refuses connections behind ``dead``, a store behind ``ai_store``."""
+    """A model behind connection ``model``, nothing behind ``dead``, a store behind ``ai_store``."""
     with json_model() as running:
         set_connection("model", **running.connection)
         set_connection("dead", **{**running.connection, "host": f"http://127.0.0.1:{free_port()}"})
@@ -375,9 +375,15 @@ before = set(sys.modules)
 from airflow_provider_ai.operators import sync_call
 print([name for name in ("aiohttp", "sqlalchemy", "pyarrow", "grpc", "pandas", "numpy", "alembic", "duckdb")
        if name in sys.modules and name not in before])
-print([name for name in sys.modules if name.startswith(("airflow_provider_ai.runtime", "airflow_provider_ai.adapters"))])
+ours = ("airflow_provider_ai.runtime", "airflow_provider_ai.adapters")
+print([name for name in sys.modules if name.startswith(ours)])
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, env=child_environment(), capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stdout.split("\n")[:2] == ["[]", "[]"]
