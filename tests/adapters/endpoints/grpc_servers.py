@@ -13,8 +13,8 @@ from typing import Any
 
 import grpc
 
-from tests.adapters.endpoints.certificates import Issued
-from tests.adapters.endpoints.servers import Script, Wire
+from tests.support.certificates import Issued
+from tests.support.scripted_server import Script, Wire
 
 Context = grpc.ServicerContext
 Answer = Callable[[bytes, Context], Any]
