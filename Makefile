@@ -23,15 +23,17 @@ JOBS ?= 2
 hash = $(firstword $(shell cat $(1) | sha256sum | cut -c1-16))
 MAIN_STAMP := .venv/.stamp-$(call hash,requirements/dev.lock)
 PROJECT_STAMP := .venv/.stamp-project-$(call hash,pyproject.toml setup.cfg airflow_provider_ai/__init__.py)
+LITSERVE_STAMP := .venvs/litserve/.stamp-$(call hash,requirements/litserve.lock)
 MLSERVER_STAMP := .venvs/mlserver/.stamp-$(call hash,requirements/mlserver.lock)
 MINISTACK_STAMP := .venvs/ministack/.stamp-$(call hash,requirements/ministack.lock)
+COMPARE_STAMP := .venvs/compare/.stamp-$(call hash,requirements/compare.lock)
 
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(MAIN_STAMP) $(PROJECT_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
+install: $(MAIN_STAMP) $(PROJECT_STAMP) $(LITSERVE_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
 
 $(OWN_UV):
 	$(PYTHON) -m venv .uv
@@ -53,12 +55,20 @@ $(PROJECT_STAMP): $(MAIN_STAMP)
 	$(UV) pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .
 	@rm -f .venv/.stamp-project-* && touch $@
 
+$(LITSERVE_STAMP): | $(filter $(OWN_UV),$(UV))
+	$(call sync,.venvs/litserve,requirements/litserve.lock)
+	@touch $@
+
 $(MLSERVER_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/mlserver,requirements/mlserver.lock)
 	@touch $@
 
 $(MINISTACK_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/ministack,requirements/ministack.lock)
+	@touch $@
+
+$(COMPARE_STAMP): | $(filter $(OWN_UV),$(UV))
+	$(call sync,.venvs/compare,requirements/compare.lock)
 	@touch $@
 
 .PHONY: test
@@ -89,6 +99,14 @@ demo: install ## The nightly batch DAG in a real Airflow, on real data, against 
 bench: install ## The figures of the README's performance table (about 25 minutes)
 	for name in batch_throughput batch_resume batch_memory batch_resume_large; do $(BIN)/python -m benchmarks.$$name; done
 	for sink in duckdb postgresql; do $(BIN)/python -m benchmarks.batch_publish --sink $$sink; done
+
+.PHONY: bench-sync
+bench-sync: install ## The figures of synchronous calls: deadline, overhead, import (about 15 minutes)
+	for name in sync_hangs sync_overhead sync_import; do $(BIN)/python -m benchmarks.$$name; done
+
+.PHONY: bench-compare
+bench-compare: install $(COMPARE_STAMP) ## The table of docs/sync-call.md: other operators against the same servers
+	$(BIN)/python -m benchmarks.sync_comparison --write
 
 .PHONY: lock
 lock: | $(filter $(OWN_UV),$(UV)) ## Regenerate the lock files (UPGRADE=--upgrade for newer versions)

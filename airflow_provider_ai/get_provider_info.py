@@ -40,10 +40,10 @@ def _ai_endpoint() -> dict[str, Any]:
         "conn-fields": {
             "protocol": _field(
                 "Protocol",
-                "What the endpoint speaks: Open Inference Protocol V2 (Triton, MLServer, KServe), OpenAI-compatible "
-                "chat or embeddings, or plain JSON.",
+                "What the endpoint speaks: Open Inference Protocol V2 (Triton, MLServer, KServe) over HTTP or, with a "
+                "URL grpc(s)://host:port, over gRPC; OpenAI-compatible chat or embeddings; or plain JSON.",
                 type=["string"],
-                enum=["open-inference", "openai-chat", "openai-embeddings", "json"],
+                enum=["open-inference", "open-inference-grpc", "openai-chat", "openai-embeddings", "json"],
                 default="open-inference",
             ),
             "model": _field("Model", "The model's name at the endpoint.", type=["string"]),
@@ -55,6 +55,12 @@ def _ai_endpoint() -> dict[str, Any]:
             "price_per_million_input_tokens": _price("Price per 1M input tokens"),
             "price_per_million_output_tokens": _price("Price per 1M output tokens"),
             "price_per_call": _price("Price per call"),
+            "p99_seconds": _field(
+                "p99 latency (seconds)",
+                "What 99 of 100 answers take at most. A synchronous call with a shorter deadline is refused.",
+                type=NUMBER,
+                exclusiveMinimum=0,
+            ),
             "headers": _field("Headers", "Further request headers, e.g. a tenant.", type=["object", "null"]),
         },
     }

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import resource
@@ -194,6 +195,11 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
     return median(ours) / median(theirs)
 
 
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least ``share`` of the values do not exceed; 0.99 of fewer than 100 is the largest."""
+    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Claim:
     """One figure against its limit.
@@ -245,22 +251,38 @@ def report(name: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, A
 
 
 def common_options(what: str, *, rows: int, quick_rows: int) -> argparse.ArgumentParser:
-    """The arguments every benchmark has; `read_options` applies --quick."""
-    parser = argparse.ArgumentParser(description=what)
+    """The arguments every benchmark of a batch has; `read_options` applies --quick."""
+    parser = _options(what, f"{quick_rows} rows, once: does it run at all")
     parser.add_argument("--rows", type=int, default=rows)
     parser.add_argument("--repeats", type=int, default=5, help="of each side, alternately; medians are compared")
-    parser.add_argument("--quick", action="store_true", help=f"{quick_rows} rows, once: does it run at all")
     parser.add_argument("--work", type=Path, help="folder for data and checkpoints; default a temporary one")
-    parser.add_argument("--output", type=Path, help="folder for the JSON result, e.g. benchmarks/results")
     parser.set_defaults(quick_rows=quick_rows)
+    return parser
+
+
+def call_options(what: str, *, calls: int, quick_calls: int) -> argparse.ArgumentParser:
+    """The arguments every benchmark of single calls has; `read_options` applies --quick."""
+    parser = _options(what, f"{quick_calls} calls: does it run at all")
+    parser.add_argument("--calls", type=int, default=calls, help="of each kind")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.set_defaults(quick_calls=quick_calls)
+    return parser
+
+
+def _options(what: str, quick: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--quick", action="store_true", help=quick)
+    parser.add_argument("--output", type=Path, help="folder for the JSON result, e.g. benchmarks/results")
     return parser
 
 
 def read_options(parser: argparse.ArgumentParser, arguments: list[str] | None) -> argparse.Namespace:
     """Parse, with --quick applied."""
     options = parser.parse_args(arguments)
-    if options.quick:
+    if options.quick and "quick_rows" in options:
         options.rows, options.repeats = options.quick_rows, 1
+    elif options.quick:
+        options.calls = options.quick_calls
     return options
 
 
@@ -280,7 +302,9 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "benchmark": name,
-        "settings": {key: value for key, value in settings.items() if key not in ("output", "work", "quick_rows")},
+        "settings": {
+            key: value for key, value in settings.items() if key not in ("output", "work", "quick_rows", "quick_calls")
+        },
         "machine": {"cpus": os.cpu_count(), "python": platform.python_version(), "system": platform.system()},
         "versions": {package: version(package) for package in ("aiohttp", "duckdb", "pyarrow", "uvloop")},
         "runs": rows,

@@ -36,6 +36,7 @@ DATES = clinical_data.DATES
 BIG_DATE = DATES[1]
 BIG_ROWS = 100_000
 ROWS_PER_PARTITION = 25_000
+RECORDS_PER_REQUEST = 64  # as in the DAG
 HALF_A_PARTITION_BYTES = 1_200_000
 RUN_SECONDS = 240.0
 CONSOLE = Console(width=min(120, shutil.get_terminal_size((100, 40)).columns), highlight=False)
@@ -182,18 +183,20 @@ def _backfill(airflow: RunningAirflow, checkpoints: Path) -> None:
 
 def _show(airflow: RunningAirflow, database_url: str, rows: dict[date, int]) -> None:
     table = Table("run", "task", "try", "records", "already done", "requests", title="inference, as Airflow saw it")
-    saved = 0
+    reused = saved = 0
     for run in airflow.api.dag_runs(DAG_ID, run_type="backfill"):
         for task in airflow.api.task_instances(DAG_ID, run["dag_run_id"]):
             if task["task_id"] != "score.infer":
                 continue
             report = airflow.api.xcom(DAG_ID, run["dag_run_id"], "score.infer", map_index=task["map_index"])
-            saved += report["reused"]
+            reused += report["reused"]
+            if report["reused"]:
+                saved += -(-report["rows"] // RECORDS_PER_REQUEST) - report["requests"]
             label = task["rendered_map_index"] or str(task["map_index"])
             counts = (f"{report[name]:,}" for name in ("rows", "reused", "requests"))
             table.add_row(str(run["logical_date"])[:10], label, str(task["try_number"]), *counts)
     CONSOLE.print(table)
-    say(f"[green]the retry called nothing again that was answered: {saved:,} records reused after kill -9[/]")
+    say(f"[green]requests saved by resuming after kill -9: {saved:,} ({reused:,} records were not sent again)[/]")
     _show_warehouse(database_url, rows)
 
 

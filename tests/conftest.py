@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.support.litserve import OpenAIServer
     from tests.support.ministack import MiniStack
     from tests.support.mlserver import ModelServer
     from tests.support.postgres import PostgresServer
 
 SEED_VARIABLE = "TEST_SEED"
-REAL_FIXTURES = {"postgres_server", "ministack_server", "model_server"}
+REAL_FIXTURES = {"postgres_server", "ministack_server", "model_server", "openai_server"}
 MARKER_OF_FOLDER = {"airflow_shell": "airflow", "end_to_end": "e2e", "faults": "fault"}
 
 
@@ -80,4 +81,13 @@ def model_server() -> Iterator[ModelServer]:
     from tests.support import mlserver
 
     with mlserver.mlserver() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def openai_server() -> Iterator[OpenAIServer]:
+    """LitServe with a chat and an embedding model for the whole session."""
+    from tests.support import litserve
+
+    with litserve.litserve() as server:
         yield server

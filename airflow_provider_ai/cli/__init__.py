@@ -14,15 +14,15 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from airflow_provider_ai import __version__
-from airflow_provider_ai.cli import batch_arguments, choose_arguments
+from airflow_provider_ai.cli import batch_arguments, call_arguments, choose_arguments
 from airflow_provider_ai.cli.arguments import AS_WRITTEN, Handler
 
 __all__ = ["main", "program"]
 
 _DESCRIPTION = """\
-Choose a pattern for calling an AI service, or run AI inference over a dataset, checkpointed and published exactly once,
-without Airflow."""
-_COMMANDS = (batch_arguments, choose_arguments)
+AI services called the right way, without Airflow: one synchronous call with a deadline and a fallback, or a batch over
+a dataset, checkpointed and published exactly once. `choose` says which of them fits."""
+_COMMANDS = (batch_arguments, call_arguments, choose_arguments)
 
 
 def main(argv: Sequence[str] | None = None, *, runtime: Any = None) -> int:

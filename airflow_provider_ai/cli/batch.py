@@ -12,17 +12,16 @@ import json
 import logging
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from types import FrameType
 from typing import Any, Protocol
 
+from airflow_provider_ai.cli.endings import BAD_SPEC, COMPLETE, Endings, attempt
 from airflow_provider_ai.cli.progress import OnProgress, logging_to, shown_on
 from airflow_provider_ai.core.report import BatchReport, BatchStatus, StopToken
 from airflow_provider_ai.exceptions import (
-    AIProviderError,
     CorruptCheckpointError,
     EndpointUnavailableError,
     InputChangedError,
@@ -34,25 +33,28 @@ from airflow_provider_ai.exceptions import (
     SpecError,
 )
 
-COMPLETE, FAILED, BAD_SPEC, THRESHOLD = 0, 1, 2, 3
+THRESHOLD = 3
 log = logging.getLogger(__name__)
 
 _RESUME = "run the same command again to resume: finished records are not called again"
-_ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
-    (SpecError, "correct the spec; a plain retry cannot help"),
-    (InputChangedError, "restore the input as it was planned, or run with --recompute to plan and call it anew"),
-    (InputError, "correct the input, then run again"),
-    (CorruptCheckpointError, "do what the message says, then run again"),
-    (EndpointUnavailableError, f"see that the endpoint answers, then {_RESUME}"),
-    (
-        QuarantineThresholdError,
-        "`airflow-ai batch status` shows the reasons; once they are gone, run with --retry-failed",
+_ENDINGS = Endings(
+    advice=(
+        (SpecError, "correct the spec; a plain retry cannot help"),
+        (InputChangedError, "restore the input as it was planned, or run with --recompute to plan and call it anew"),
+        (InputError, "correct the input, then run again"),
+        (CorruptCheckpointError, "do what the message says, then run again"),
+        (EndpointUnavailableError, f"see that the endpoint answers, then {_RESUME}"),
+        (
+            QuarantineThresholdError,
+            "`airflow-ai batch status` shows the reasons; once they are gone, run with --retry-failed",
+        ),
+        (SinkUnavailableError, "see that the warehouse is up, then run again: it publishes without calling the model"),
+        (SinkError, "correct the table or the rights on it, then run again: it publishes without calling the model"),
+        (ReconciliationError, "run again; if the counts still differ, --recompute starts over"),
     ),
-    (SinkUnavailableError, "see that the warehouse is up, then run again: it publishes without calling the model"),
-    (SinkError, "correct the table or the rights on it, then run again: it publishes without calling the model"),
-    (ReconciliationError, "run again; if the counts still differ, --recompute starts over"),
+    otherwise=_RESUME,
+    codes=((SpecError, BAD_SPEC), (QuarantineThresholdError, THRESHOLD)),
 )
-_UNEXPECTED = f"--log-level debug shows the traceback, which may quote data; {_RESUME}"
 
 
 class BatchRuntime(Protocol):
@@ -83,7 +85,7 @@ def run(arguments: argparse.Namespace, runtime: BatchRuntime | None) -> int:
             return chosen.run_batch(job, verb=arguments.verb, on_progress=on_progress, stop=stop)
 
     with _stopped_by_signals(stop), logging_to(sys.stderr, level):
-        report, code = _attempt(work, debug=level == "debug")
+        report, code = attempt(work, _ENDINGS, debug=level == "debug")
     if report is not None and code != BAD_SPEC:
         print(json.dumps({**asdict(report), "seconds": round(report.seconds, 3)}), flush=True)
     return code
@@ -97,7 +99,7 @@ def status(arguments: argparse.Namespace, runtime: BatchRuntime | None) -> int:
         return chosen.batch_status(job)
 
     with logging_to(sys.stderr, arguments.log_level):
-        found, code = _attempt(work, debug=arguments.log_level == "debug")
+        found, code = attempt(work, _ENDINGS, debug=arguments.log_level == "debug")
     if found is not None and code == COMPLETE:
         print(json.dumps(_as_json(found)) if arguments.json else "\n".join(_as_text(found)), flush=True)
     return code
@@ -125,37 +127,7 @@ def _job(path: str, runtime: BatchRuntime | None, *, need_api_key: bool) -> tupl
     return job, runtime
 
 
-# --- endings
-
-
-def _attempt(work: Callable[[], Any], *, debug: bool) -> tuple[Any, int]:
-    """What ``work`` returns and 0; or the counts an error carries (None without) and the code it stands for."""
-    try:
-        return work(), COMPLETE
-    except AIProviderError as error:
-        _say(str(error), _advice(error), error if debug else None)
-        return error.report, _code(error)
-    except KeyboardInterrupt:
-        _say("interrupted", _RESUME, None)
-    except Exception as error:  # noqa: BLE001 - foreign messages may quote data, so only the class is shown
-        _say(f"unexpected {type(error).__name__}", _UNEXPECTED, error if debug else None)
-    return None, FAILED
-
-
-def _say(message: str, advice: str, error: BaseException | None) -> None:
-    if error is not None:
-        traceback.print_exception(error)
-    print(f"error: {message}\n  {advice}", file=sys.stderr, flush=True)
-
-
-def _advice(error: AIProviderError) -> str:
-    return next((text for kind, text in _ADVICE if isinstance(error, kind)), _RESUME)
-
-
-def _code(error: AIProviderError) -> int:
-    if isinstance(error, SpecError):
-        return BAD_SPEC
-    return THRESHOLD if isinstance(error, QuarantineThresholdError) else FAILED
+# --- signals
 
 
 @contextmanager

@@ -20,7 +20,7 @@ example: save this as nightly.toml, then run `airflow-ai batch run nightly.toml`
 
   [endpoint]
   url = "http://127.0.0.1:8080"
-  protocol = "json"                     # json | open-inference | openai-chat | openai-embeddings
+  protocol = "json"                     # json | open-inference[-grpc] | openai-chat | openai-embeddings
   model = "risk"
 
   [checkpoint]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_ai.cli.spec_keys import BATCH, Table, require_key
+from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, Table, require_key
 from airflow_provider_ai.cli.spec_parts import (
     AnyRequest,
     api_key,
@@ -31,9 +31,10 @@ from airflow_provider_ai.core.config import (
     SinkSettings,
     StorageOptions,
 )
+from airflow_provider_ai.core.requests import JsonRequest, OpenInferenceRequest
 from airflow_provider_ai.exceptions import SpecError
 
-_SENDS_COLUMNS = ("json", "open-inference")
+_SENDS_COLUMNS = (JsonRequest, OpenInferenceRequest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,15 +108,15 @@ def _input(table: Table, request: AnyRequest, folder: Path) -> Table:
 def _request(tables: dict[str, Table], folder: Path) -> AnyRequest:
     protocol = tables["endpoint"]["protocol"]
     records = tables["limits"].get("records_per_request")
-    if protocol == "open-inference":
-        require_key(tables, "input", "columns", ": protocol 'open-inference' sends them in the order given")
+    if REQUEST_CLASSES.get(protocol) is OpenInferenceRequest:
+        require_key(tables, "input", "columns", f": protocol {protocol!r} sends them in the order given")
     if protocol == "openai-chat" and records not in (None, 1):
         raise SpecError(f"[limits] records_per_request must be 1: a completion answers one record, got {records}")
     try:
         return make_request(
             tables["endpoint"],
             folder,
-            columns=tables["input"].get("columns") if protocol in _SENDS_COLUMNS else None,
+            columns=tables["input"].get("columns") if REQUEST_CLASSES.get(protocol) in _SENDS_COLUMNS else None,
             records_per_request=None if protocol == "openai-chat" else records,
         )
     except SpecError as error:

@@ -42,8 +42,11 @@ SETTINGS_OF_TABLE: dict[str, type] = {
 REQUIRED_TABLES = ("input", "endpoint", "checkpoint", "sink")
 CREDENTIALS = ("access_key", "secret_key", "session_token")
 REQUEST_CLASSES: dict[str, RequestClass] = {
-    request.protocol: request
-    for request in (JsonRequest, OpenInferenceRequest, OpenAIChatRequest, OpenAIEmbeddingsRequest)
+    "json": JsonRequest,
+    "open-inference": OpenInferenceRequest,
+    "open-inference-grpc": OpenInferenceRequest,
+    "openai-chat": OpenAIChatRequest,
+    "openai-embeddings": OpenAIEmbeddingsRequest,
 }
 # In [input], [limits] and the endpoint's own path; the inputs of a synchronous call are in a file of their own.
 _SET_ELSEWHERE = ("columns", "records_per_request", "path", "inputs")
@@ -69,10 +72,12 @@ TEXT = _Kind("a string", lambda value: isinstance(value, str))
 _NAMES = _Kind("a list of strings", lambda value: isinstance(value, list) and _texts(value))
 _WHOLE = _Kind("an integer", _no_bool(int))
 _TABLE_OR_PATH = _Kind("a table or the path of a JSON file", lambda value: isinstance(value, dict | str))
+NUMBER = _Kind("a number", _no_bool(int | float))
+ANYTHING = _Kind("any value", lambda value: True)
 _KIND_OF_HINT: dict[Any, _Kind] = {
     str: TEXT,
     int: _WHOLE,
-    float: _Kind("a number", _no_bool(int | float)),
+    float: NUMBER,
     bool: _Kind("true or false", lambda value: isinstance(value, bool)),
     tuple[str, ...]: _NAMES,
     Sequence[str]: _NAMES,
@@ -88,10 +93,11 @@ def _kind_of(hint: Any) -> _Kind:
     return TEXT if get_origin(hint) is Literal else _KIND_OF_HINT[hint]
 
 
-def kinds_of(settings: type) -> dict[str, _Kind]:
+def kinds_of(settings: type, *, leave_out: Sequence[str] = ()) -> dict[str, _Kind]:
     """What each field of a settings class takes in a spec file."""
     hints = get_type_hints(settings)
-    return {field.name: _kind_of(hints[field.name]) for field in fields(settings) if field.init}
+    names = [field.name for field in fields(settings) if field.init and field.name not in leave_out]
+    return {name: _kind_of(hints[name]) for name in names}
 
 
 def request_keys(request: RequestClass) -> set[str]:

@@ -58,6 +58,11 @@ _BATCH: tuple[Pattern, ...] = ("batch",)
 
 NOTES = (
     Note("The model's p99 must be well below the deadline; otherwise most of what is answered is the fallback.", _SYNC),
+    Note(
+        "The deadline begins when the task does, and Airflow takes 0.5 to 2 s to start one. Where a person waits, call "
+        "SyncCaller from the web service itself, which needs no Airflow; the DAG is for pipelines.",
+        _SYNC,
+    ),
     Note("Agree on the static answer with those who act on it, and look at `degraded` before you act.", _SYNC),
     Note(
         "AISubmitAndWaitOperator arrives with the asynchronous pattern, in the next release. Until then, trigger a "

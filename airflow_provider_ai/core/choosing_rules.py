@@ -73,7 +73,7 @@ RECORDS_PER_CALL = Boundary(
 WAITING_TASKS = Boundary(
     "volume",
     1024,
-    "Each asynchronous request has a task that waits for it, and Airflow maps one task to 1,024 at most "
+    "Each asynchronous request has a task that waits for it, and Airflow maps a task 1,024 times at most "
     "(`max_map_length`).",
 )
 AHEAD = Boundary(

@@ -12,8 +12,14 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_ai.core.manifest import DatasetFormat
 from airflow_provider_ai.exceptions import SpecError
 
-Protocol = Literal["json", "open-inference", "openai-chat", "openai-embeddings"]
-PROTOCOLS: tuple[Protocol, ...] = ("json", "open-inference", "openai-chat", "openai-embeddings")
+Protocol = Literal["json", "open-inference", "open-inference-grpc", "openai-chat", "openai-embeddings"]
+PROTOCOLS: tuple[Protocol, ...] = (
+    "json",
+    "open-inference",
+    "open-inference-grpc",
+    "openai-chat",
+    "openai-embeddings",
+)
 Verb = Literal["resume", "retry_failed", "recompute"]
 VERBS: tuple[Verb, ...] = ("resume", "retry_failed", "recompute")
 FORMATS: tuple[DatasetFormat, ...] = ("parquet", "csv", "jsonl")
@@ -92,11 +98,14 @@ class InputSettings:
 class EndpointSettings:
     """A model endpoint.
 
-    :param url: base URL, ``http://`` or ``https://``
-    :param path: overrides the protocol's path
+    :param url: base URL, ``http://`` or ``https://``; over gRPC ``grpc://host:port``, or ``grpcs://host:port`` for TLS
+    :param path: overrides the protocol's path; not over gRPC, where the method is always the same
+    :param headers: of every request; over gRPC they are metadata
+    :param verify_tls: over gRPC always true: gRPC for Python cannot switch it off
     :param ca_file: PEM bundle to trust instead of the system's
     :param client_cert_file: PEM certificate for mutual TLS, with ``client_key_file``
     :param price_per_million_input_tokens: USD; likewise ``…_output_tokens`` and ``price_per_call``
+    :param p99_seconds: what 99 of 100 answers take at most, where known: a shorter deadline is then refused
     """
 
     url: str
@@ -112,26 +121,46 @@ class EndpointSettings:
     price_per_million_input_tokens: float = 0.0
     price_per_million_output_tokens: float = 0.0
     price_per_call: float = 0.0
+    p99_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        parts = _split(self.url)
-        require(
-            parts.scheme in ("http", "https"), "endpoint url must start with http:// or https://", _bare(parts.scheme)
-        )
-        require(bool(parts.hostname), "endpoint url must name a host", parts.hostname)
-        require(parts.username is None, "endpoint url must carry no credentials (use the API key)", "user info")
-        extra = parts.query or parts.fragment
-        require(not extra, "endpoint url must have no query or fragment (put a query into path)", "one")
+        require(self.protocol in PROTOCOLS, f"protocol must be one of {PROTOCOLS}", self.protocol)
+        self._check_url(_split(self.url))
         rooted = self.path is None or (isinstance(self.path, str) and self.path.startswith("/"))
         require(rooted, "endpoint path must start with /", self.path)
         keyed = self.client_key_file is None or self.client_cert_file is not None
         require(keyed, "client_key_file must come with client_cert_file", "the key alone")
-        require(self.protocol in PROTOCOLS, f"protocol must be one of {PROTOCOLS}", self.protocol)
         require(isinstance(self.model, str) and bool(self.model), "model must be a name", self.model)
+        seconds = self.p99_seconds
+        known = seconds is None or (is_number(seconds) and seconds > 0)
+        require(known, "p99_seconds must be a number > 0 (seconds) or absent", seconds)
         self._check_headers()
         for name in ("price_per_million_input_tokens", "price_per_million_output_tokens", "price_per_call"):
             value = getattr(self, name)
             require(is_number(value) and value >= 0, f"{name} must be a number ≥ 0 (USD)", value)
+
+    @property
+    def over_grpc(self) -> bool:
+        """Whether the protocol is spoken over gRPC and not over HTTP."""
+        return self.protocol == "open-inference-grpc"
+
+    def _check_url(self, parts: SplitResult) -> None:
+        schemes = ("grpc", "grpcs") if self.over_grpc else ("http", "https")
+        start = f"endpoint url must start with {schemes[0]}:// or {schemes[1]}:// for protocol {self.protocol!r}"
+        require(parts.scheme in schemes, start, parts.scheme or "no scheme")
+        require(bool(parts.hostname), "endpoint url must name a host", parts.hostname)
+        require(parts.username is None, "endpoint url must carry no credentials (use the API key)", "user info")
+        extra = parts.query or parts.fragment
+        require(not extra, "endpoint url must have no query or fragment (put a query into path)", "one")
+        if self.over_grpc:
+            self._check_grpc(parts)
+
+    def _check_grpc(self, parts: SplitResult) -> None:
+        port = "endpoint url must name a port: grpc://host:port (Triton listens on 8001, MLServer on 8081)"
+        require(parts.port is not None, port, "none")
+        only = "endpoint url and path must name no path over gRPC, where the method is always ModelInfer"
+        require(self.path is None and parts.path in ("", "/"), only, "one")
+        require(self.verify_tls, "verify_tls must be true over gRPC (set ca_file to trust a server)", self.verify_tls)
 
     def _check_headers(self) -> None:
         """Now and not in every call; the usual culprit is the newline at the end of a mounted secret."""
@@ -164,10 +193,6 @@ def _split(url: object) -> SplitResult:
             "endpoint url must be a URL such as https://host:8080/path, got one with a bad host or port"
         ) from None
     return parts
-
-
-def _bare(scheme: str) -> str:
-    return scheme or "no scheme"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

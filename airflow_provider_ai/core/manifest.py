@@ -26,6 +26,7 @@ class SourceFile:
     :param rows: rows in the file
     :param row_groups: rows of each Parquet row group, in file order; empty for CSV and JSON Lines
     :param partition_values: hive partition columns found in the path, as ``((name, value), …)``
+    :param etag: entity tag of an object; empty for a file of this machine, whose time is exact
     """
 
     path: str
@@ -34,6 +35,7 @@ class SourceFile:
     rows: int
     row_groups: tuple[int, ...] = ()
     partition_values: tuple[tuple[str, str], ...] = ()
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +95,9 @@ class Manifest:
     def to_json(self) -> bytes:
         """Canonical bytes: the same plan gives the same bytes."""
         body = {"manifest_version": MANIFEST_VERSION, **asdict(self)}
+        for file in body["files"]:
+            if not file["etag"]:
+                del file["etag"]
         return json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
 
     @classmethod

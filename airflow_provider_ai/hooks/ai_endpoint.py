@@ -21,7 +21,8 @@ from airflow_provider_ai.exceptions import AIProviderError, SpecError
 CONNECTION_TYPE = "ai_endpoint"
 DEFAULT_PROTOCOL = "open-inference"
 TEST_TIMEOUT_SECONDS = 10.0
-DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}  # gRPC has none
+DEFAULT_SCHEMES = {"open-inference-grpc": "grpcs"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -47,10 +48,18 @@ def _boolean(value: Any) -> bool:
 
 
 def _price(value: Any) -> float:
+    return _number(value, "USD")
+
+
+def _seconds(value: Any) -> float:
+    return _number(value, "seconds")
+
+
+def _number(value: Any, unit: str) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise ValueError("must be a number (USD)") from None
+        raise ValueError(f"must be a number ({unit})") from None
 
 
 def _headers(value: Any) -> dict[str, str]:
@@ -76,6 +85,7 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
     "price_per_million_input_tokens": _price,
     "price_per_million_output_tokens": _price,
     "price_per_call": _price,
+    "p99_seconds": _seconds,
 }
 
 
@@ -86,17 +96,17 @@ def endpoint_settings(conn: ConnectionFields) -> EndpointSettings:
         extras.setdefault("protocol", DEFAULT_PROTOCOL)
         if not extras.get("model"):
             raise SpecError("model must be a name; set it in the connection's Model field")
-        return EndpointSettings(url=_url(conn), api_key=conn.password or None, **extras)
+        return EndpointSettings(url=_url(conn, extras["protocol"]), api_key=conn.password or None, **extras)
     except SpecError as error:
         raise SpecError(f"connection {conn.conn_id!r} (type {CONNECTION_TYPE}): {error}") from None
 
 
-def _url(conn: ConnectionFields) -> str:
-    """``host`` as a whole URL, or put together from ``schema`` (https unless given), ``host`` and ``port``."""
+def _url(conn: ConnectionFields, protocol: str) -> str:
+    """``host`` as a whole URL, or put together from ``schema`` (the one with TLS unless given), ``host``, ``port``."""
     host = (conn.host or "").strip()
     if not host:
         raise SpecError("the URL is missing; put it in the connection's Endpoint URL (host) field")
-    url = host if "://" in host else f"{conn.schema or 'https'}://{host}"
+    url = host if "://" in host else f"{conn.schema or DEFAULT_SCHEMES.get(protocol, 'https')}://{host}"
     try:
         parts = urlsplit(url)
         given = parts.port
@@ -131,7 +141,7 @@ def _extra(name: str, value: Any) -> Any:
 
 
 class AIEndpointHook(BaseHook):
-    """A model endpoint: Open Inference Protocol (V2), OpenAI-compatible chat and embeddings, or plain JSON.
+    """A model endpoint: Open Inference Protocol (V2, over HTTP or gRPC), OpenAI-compatible or plain JSON.
 
     Connection fields: ``host`` is the URL, ``password`` the API key; everything else is in the extras.
 
@@ -175,8 +185,8 @@ def _tls_warning(endpoint: EndpointSettings) -> str:
     parts = urlsplit(endpoint.url)
     if parts.hostname in LOOPBACK:
         return ""
-    if parts.scheme == "http":
-        return "Records and the API key travel unencrypted over http: use https for health data."
+    if parts.scheme in ("http", "grpc"):
+        return f"Records and the API key travel unencrypted over {parts.scheme}: use {parts.scheme}s for health data."
     return (
         "" if endpoint.verify_tls else "The certificate is not verified: set a CA file instead of switching that off."
     )

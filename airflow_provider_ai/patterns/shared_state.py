@@ -52,6 +52,10 @@ class SharedState:
         self._clock = clock
         self._skip_until = float("-inf")
 
+    def prepare(self, work: Callable[[], None], *, seconds: float) -> None:
+        """Get the store ready before the first call, whose deadline has no time for that."""
+        self._within(work, seconds)
+
     def admit(self, endpoint: str, *, until: float) -> Admission | None:
         """Whether a call may go out; None when the store does not say, and then it may."""
         gate = self._gate
@@ -87,10 +91,11 @@ class SharedState:
             self._skip("does not answer in time")
 
     def _look(self, question: Callable[[], T], until: float) -> T | None:
-        if self._skipping():
-            return None
+        return None if self._skipping() else self._within(question, min(self._cap, until - self._clock()))
+
+    def _within(self, work: Callable[[], T], seconds: float) -> T | None:
         try:
-            return self._threads.run(question, seconds=min(self._cap, until - self._clock()))
+            return self._threads.run(work, seconds=seconds)
         except NoThreadError:
             return None
         except LeftBehindError:

@@ -231,7 +231,7 @@ def run_batch(
 
 def _planned_before(job: BatchJob, store: PlanStore, pointer: PlanPointer) -> Manifest | None:
     """The manifest the run made before, or None when it should plan anew."""
-    from airflow_provider_ai.adapters.datasets import listing_digest, verify_unchanged
+    from airflow_provider_ai.adapters.datasets import listing_digest, rewritten_files, verify_unchanged
 
     manifest = store.manifest(pointer.key, fingerprint=pointer.fingerprint)
     if manifest is None:
@@ -239,7 +239,8 @@ def _planned_before(job: BatchJob, store: PlanStore, pointer: PlanPointer) -> Ma
     if not pointer.complete:
         verify_unchanged(manifest, job.input, job.storage)
         return manifest
-    return manifest if listing_digest(job.input, job.storage) == pointer.listing else None
+    same = listing_digest(job.input, job.storage) == pointer.listing and not rewritten_files(manifest, job.storage)
+    return manifest if same else None
 
 
 def _warm_up(job: BatchJob) -> None:

@@ -77,13 +77,13 @@ def open_plans(job: BatchJob) -> PlanStore:
     return PlanStore(open_storage(job.checkpoint.uri, job.storage), IdentityCodec(), uri=job.checkpoint.uri)
 
 
-def open_warehouse(job: BatchJob) -> Sink:
-    """The job's sink; SpecError when it has none."""
+def open_warehouse(job: BatchJob, **options: float) -> Sink:
+    """The job's sink, with ``options`` of :func:`open_sink`; SpecError when it has none."""
     from airflow_provider_ai.adapters.sinks import open_sink
 
     if job.sink is None:
         raise SpecError("a sink must be set to publish, got none")
-    return open_sink(job.sink)
+    return open_sink(job.sink, **options)
 
 
 def load_manifest(store: PlanStore, plan: PlanReference) -> Manifest:

@@ -16,6 +16,8 @@ from airflow_provider_ai.runtime.job import BatchJob, open_plans, open_warehouse
 
 log = logging.getLogger(__name__)
 
+WAREHOUSE_WAIT_SECONDS = 6.0  # a publisher keeps a DuckDB file for at most five seconds after its last partition
+
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
@@ -114,7 +116,7 @@ def outcomes_of(store: PlanStore, plan: PlanReference, index: int, rows: int) ->
 def _publications(job: BatchJob, scope: str) -> tuple[dict[str, int], str | None]:
     """Rows that stand in the table by partition, or why that could not be read."""
     try:
-        sink = open_warehouse(job)
+        sink = open_warehouse(job, lock_wait_seconds=WAREHOUSE_WAIT_SECONDS)
         try:
             return {name: found.rows_present for name, found in sink.publications(scope).items()}, None
         finally:

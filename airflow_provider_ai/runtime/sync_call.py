@@ -19,19 +19,18 @@ import importlib
 import random
 import time
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Protocol
 
 from airflow_provider_ai.adapters.endpoints.blocking import ThreadLoops
-from airflow_provider_ai.adapters.endpoints.opening import open_endpoint
+from airflow_provider_ai.adapters.endpoints.opening import endpoint_opener
 from airflow_provider_ai.core.answer import Answer
 from airflow_provider_ai.core.call_ports import CallGate, GoodAnswers
 from airflow_provider_ai.core.call_settings import CallSettings
 from airflow_provider_ai.core.config import EndpointSettings, require
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, check_chain, reserves
 from airflow_provider_ai.core.identity import endpoint_name
-from airflow_provider_ai.core.ports import ModelEndpoint, Request
+from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.patterns.call_exchange import Clocks, Target
 from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
@@ -39,6 +38,8 @@ from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
 
 MOST_THREADS = 256
+PREPARE_SECONDS = 2.0
+"""What connecting to the store may take when a caller is made; without it, calls go out unguarded for a while."""
 
 
 class CallStore(Protocol):
@@ -50,6 +51,10 @@ class CallStore(Protocol):
 
     def answers(self) -> GoodAnswers:
         """Last good answers."""
+        ...
+
+    def prepare(self) -> None:
+        """Connect, and make the tables when there are none yet. May raise anything and may hang."""
         ...
 
     def close(self) -> None:
@@ -95,6 +100,8 @@ class SyncCaller:
             cap_seconds=self._settings.store_timeout_seconds,
             clock=clocks.monotonic,
         )
+        if self._store is not None:
+            self._state.prepare(self._store.prepare, seconds=PREPARE_SECONDS)
         self._call = SyncCall(
             self._target(endpoint, request),
             [self._step(link) for link in chain],
@@ -137,11 +144,7 @@ class SyncCaller:
             f"request must be one of protocol {settings.protocol!r}, which the endpoint speaks",
             request.protocol,
         )
-        limit = self._settings.max_response_bytes
-
-        def opening() -> AbstractAsyncContextManager[ModelEndpoint]:
-            return open_endpoint(settings, max_response_bytes=limit, announce_deadline=True)
-
+        opening = endpoint_opener(settings, max_response_bytes=self._settings.max_response_bytes)
         return Target(
             name=endpoint_name(settings), settings=settings, request=request, endpoint=self._loops.endpoint(opening)
         )

@@ -58,6 +58,10 @@ class InMemoryStore:
         """The answers of this store."""
         return self._answers
 
+    def prepare(self) -> None:
+        """As a real one connects."""
+        self._require_available()
+
     def close(self) -> None:
         """Nothing to release."""
 

@@ -24,6 +24,7 @@ GOOD: dict[type, dict[str, Any]] = {
     CheckpointSettings: {"uri": "checkpoints/"},
     SinkSettings: {"url": "duckdb:///w.duckdb", "table": "t"},
 }
+GRPC = {"url": "grpc://localhost:8081", "protocol": "open-inference-grpc"}
 NAN, INFINITE = float("nan"), float("inf")
 
 
@@ -44,7 +45,19 @@ NAN, INFINITE = float("nan"), float("inf")
         (InputSettings, {"max_partitions": 0}, r"max_partitions must be an integer in \[1, 1024\]"),
         (InputSettings, {"max_partitions": 1025}, "Airflow's max_map_length"),
         (EndpointSettings, {"url": "localhost:8080"}, "endpoint url must start with http:// or https://"),
-        (EndpointSettings, {"url": "grpc://h"}, "endpoint url must start with http:// or https://, got 'grpc'"),
+        (EndpointSettings, {"url": "grpc://h:1"}, "start with http:// or https:// for protocol 'json', got 'grpc'"),
+        (EndpointSettings, {**GRPC, "url": "https://h:1"}, "start with grpc:// or grpcs:// for protocol 'open-infer"),
+        (EndpointSettings, {**GRPC, "url": "h:1"}, "start with grpc:// or grpcs:// for protocol"),
+        (EndpointSettings, {**GRPC, "url": "grpc://:8001"}, "endpoint url must name a host"),
+        (EndpointSettings, {**GRPC, "url": "grpc://h"}, "endpoint url must name a port: grpc://host:port"),
+        (EndpointSettings, {**GRPC, "url": "grpcs://h/"}, "endpoint url must name a port: grpc://host:port"),
+        (EndpointSettings, {**GRPC, "url": "grpc://h:99999"}, "endpoint url must be a URL"),
+        (EndpointSettings, {**GRPC, "url": "grpc://h:1/v2"}, "must name no path over gRPC"),
+        (EndpointSettings, {**GRPC, "path": "/v2"}, "must name no path over gRPC, where the method is always ModelInf"),
+        (EndpointSettings, {**GRPC, "verify_tls": False}, "verify_tls must be true over gRPC .set ca_file"),
+        (EndpointSettings, {"p99_seconds": 0}, r"p99_seconds must be a number > 0 \(seconds\) or absent, got 0"),
+        (EndpointSettings, {"p99_seconds": "1"}, "p99_seconds must be a number > 0"),
+        (EndpointSettings, {"p99_seconds": NAN}, "p99_seconds must be a number > 0"),
         (EndpointSettings, {"url": None}, "endpoint url must start with http://"),
         (EndpointSettings, {"url": "http://"}, "endpoint url must name a host"),
         (EndpointSettings, {"url": "http://[::1"}, "endpoint url must be a URL"),  # urlsplit raises on its own
@@ -134,9 +147,10 @@ def test_a_base_url_may_hold_the_version(url: str, path: str, expected: str) -> 
 
 
 def test_the_identity_of_an_endpoint_is_what_decides_the_answer() -> None:
-    """URL, protocol, model, path; neither secrets nor prices: a new key must not cost all answers."""
+    """URL, protocol, model, path; neither secrets nor prices nor latency: a new key must not cost all answers."""
     plain = EndpointSettings(**GOOD[EndpointSettings])
-    other = dataclasses.replace(plain, api_key="hunter2", headers={"X": "y"}, price_per_call=1.0, url=f"{plain.url}/")
+    other = dataclasses.replace(plain, api_key="hunter2", headers={"X": "y"}, p99_seconds=1.0, url=f"{plain.url}/")
+    other = dataclasses.replace(other, price_per_call=1.0)
     assert other.identity() == plain.identity()
     assert dataclasses.replace(plain, model="n").identity() != plain.identity()
 

@@ -160,7 +160,11 @@ def batch_airflow(
                     "extra": {"region_name": ministack.REGION, "endpoint_url": ministack_server.url},
                 },
             },
-            settings={"AI_LAKE_ROOT": str(lake), "AI_ROWS_PER_PARTITION": "100"},
+            settings={
+                "AI_LAKE_ROOT": str(lake),
+                "AI_ROWS_PER_PARTITION": "100",
+                "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+            },
         )
         metadata = environment.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
         with airflow_env.components(environment) as airflow:

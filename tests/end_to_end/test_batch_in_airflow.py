@@ -5,6 +5,7 @@ The log of a task is what we say; the counters of the server are what happened. 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from datetime import date
@@ -18,6 +19,7 @@ from sqlalchemy.engine import make_url
 from benchmarks.stub import StubServer, label_of
 from tests.end_to_end.conftest import CANARY, BatchAirflow, Run, visits
 from tests.support.ministack import MiniStack
+from tests.support.mlserver import MODEL, ModelServer
 from tests.support.processes import wait_until
 
 IN_FLIGHT = 16  # concurrency of the scenarios, shared by the partitions that run side by side
@@ -94,7 +96,7 @@ def test_kill_9_then_the_retry_resumes(batch_airflow: BatchAirflow) -> None:
     check_published(batch, "killed", ids)
 
 
-@pytest.mark.parametrize("how", ["marked failed", "cleared"])
+@pytest.mark.parametrize("how", ["marked failed", "cleared", "worker shut down"])
 def test_a_running_task_that_is_stopped_flushes(how: str, batch_airflow: BatchAirflow) -> None:
     """The calls in flight are waited for and kept before the process ends: none of them is ever made again."""
     batch = batch_airflow
@@ -105,7 +107,9 @@ def test_a_running_task_that_is_stopped_flushes(how: str, batch_airflow: BatchAi
     run = batch.start(name, dag_id="one_partition")
     instance = running(run)
     batch.stub.wait_for_records(before + IN_FLIGHT, timeout_seconds=60)
-    if how == "cleared":
+    if how == "worker shut down":
+        psutil.Process(instance["pid"]).parent().send_signal(signal.SIGTERM)
+    elif how == "cleared":
         run.clear(("infer", 0), wait=False)
     else:
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/score.infer/0"
@@ -284,3 +288,19 @@ def test_the_sensor_waits_in_a_real_triggerer(batch_airflow: BatchAirflow) -> No
     assert CANARY not in str(trigger)
     with StubServer(port=batch.late_port):
         batch.api.wait_for_run("waiting", run_id, deadline_seconds=60)
+
+
+def test_the_test_button_of_a_connection(batch_airflow: BatchAirflow, model_server: ModelServer) -> None:
+    """Ready when the model is, and what is wrong when nothing listens; the key is not in the answer."""
+
+    def pressed(port: int | None) -> dict[str, Any]:
+        extra = json.dumps({"protocol": "open-inference", "model": MODEL})
+        form = {"connection_id": "pressed", "conn_type": "ai_endpoint", "host": "http://127.0.0.1", "port": port}
+        answer = batch_airflow.api.post("/connections/test", {**form, "password": f"key-{CANARY}", "extra": extra})
+        assert CANARY not in str(answer)
+        return dict(answer)
+
+    assert pressed(make_url(model_server.url).port) == {"status": True, "message": f"model '{MODEL}' is ready."}
+    dead = pressed(batch_airflow.late_port)
+    assert not dead["status"]
+    assert "cannot connect" in dead["message"]

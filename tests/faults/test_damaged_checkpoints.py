@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_provider_ai.core.frames import scan_frames
 from tests.faults.conftest import MakeBatch
-from tests.faults.support.batch import Batch, Finished
+from tests.faults.support.batch import OUTPUT_SCHEMA, Batch, Finished
 from tests.faults.support.dataset import Dataset
 from tests.faults.support.invariants import problems, verify
 
@@ -164,3 +166,16 @@ def test_a_finished_run_whose_input_changed(make_batch: MakeBatch) -> None:
     (batch.dataset.folder / "visits-01.parquet").unlink()
     batch.run()
     verify(batch)
+
+
+@pytest.mark.parametrize("change", [{"model": "m2"}, {"path": "/other"}, {"output_schema": "other.json"}])
+def test_a_finished_run_that_asks_something_else(make_batch: MakeBatch, change: dict[str, Any]) -> None:
+    """Another model, endpoint or schema starts fresh: everything is called anew, and its rows replace the old ones."""
+    batch = make_batch(rows=200, latency_ms=1)
+    (batch.folder / "other.json").write_text(json.dumps({**OUTPUT_SCHEMA, "required": ["label"]}))
+    batch.run()
+    batch.endpoint = change
+    batch.run()
+    verify(batch, repeated=200)
+    assert set(batch.stub.counts("called").values()) == {2}
+    assert {row["_model"] for row in batch.rows()} == {change.get("model", "m")}

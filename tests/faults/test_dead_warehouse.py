@@ -86,3 +86,13 @@ def test_it_stays_down(make_batch: MakeBatch, warehouse: DeadWarehouse) -> None:
     assert (report["requests"], report["published"]) == (0, ROWS)
     assert batch.stub.progress()["requests"] == requests
     assert problems(batch) == []
+
+
+def test_the_status_does_not_wait_as_long_as_a_publisher(make_batch: MakeBatch, tmp_path: Path) -> None:
+    """It shows what the checkpoints hold, and says why it cannot tell what stands in the table."""
+    with dead_warehouse("duckdb", tmp_path) as dead:
+        batch = make_batch(rows=ROWS, latency_ms=1, sink_url=dead.url)
+        batch.run(code=1, under=impatient(sink_waits=NOT_FOR_LONG))
+        status = batch.status()
+    assert (status["plan"], status["would_call"]) == ("unfinished", 0)
+    assert "has held it for 6 s" in status["warehouse"]

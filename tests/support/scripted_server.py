@@ -82,6 +82,10 @@ class Wire:
             self._server.changed.notify_all()
         return arrived
 
+    async def exactly(self, size: int) -> bytes:
+        """The next bytes, as many as asked for."""
+        return await self._reader.readexactly(size)
+
     async def send(self, data: bytes) -> None:
         self._writer.write(data)
         await self._writer.drain()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
 import httpx
 import numpy as np
+import psutil
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support import clinical_data, mlserver
+from tests.support import clinical_data, litserve, mlserver, processes
+from tests.support.litserve import OpenAIServer
 from tests.support.ministack import MiniStack
 from tests.support.mlserver import ModelServer
 from tests.support.postgres import PostgresServer
@@ -59,3 +64,36 @@ def test_the_model_server_diagnoses_real_patients(model_server: ModelServer, mod
     assert outputs["predict_proba"]["shape"] == [569, 2]
     assert np.allclose(np.reshape(outputs["predict_proba"]["data"], (569, 2)).sum(axis=1), 1.0)
     assert np.mean(np.array(outputs["predict"]["data"]) == load_breast_cancer().target) > 0.95
+
+
+def test_the_openai_server_listens_on_loopback_only(openai_server: OpenAIServer) -> None:
+    """Nobody is asked for a key."""
+    members = openai_server.service.members()
+    listening = [c for process in members for c in process.net_connections() if c.status == psutil.CONN_LISTEN]
+    assert {connection.laddr.ip for connection in listening} == {"127.0.0.1"}
+
+
+@pytest.mark.real
+def test_a_killed_openai_server_leaves_nobody_behind() -> None:
+    """LitServe's workers outlive their leader, and hold its port; what the fixture stops is all of them."""
+    with litserve.litserve() as server:
+        members = server.service.members()
+        os.kill(server.service.pid, signal.SIGKILL)
+        assert len(members) > 1
+    assert not processes.accepts_connections(int(server.url.rpartition(":")[2]))
+    assert not [process for process in members if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_the_openai_server_gives_equal_answers_to_equal_questions(openai_server: OpenAIServer) -> None:
+    """Tests compare what it says."""
+    chat = {"model": litserve.CHAT_MODEL, "messages": [{"role": "user", "content": "crushing chest pain"}]}
+    texts = {"model": litserve.EMBEDDING_MODEL, "input": ["chest pain", "hay fever"]}
+    with httpx.Client(trust_env=False, base_url=openai_server.url, timeout=30.0) as client:
+        said, vectors = [], []
+        for _ in range(2):
+            completion = client.post("/v1/chat/completions", json=chat).raise_for_status().json()
+            said.append(completion["choices"][0]["message"]["content"])
+            vectors.append(client.post("/v1/embeddings", json=texts).raise_for_status().json()["data"])
+    assert said == ["Priority: emergency."] * 2
+    assert vectors[0] == vectors[1]
+    assert [len(item["embedding"]) for item in vectors[0]] == [litserve.DIMENSIONS] * 2

@@ -11,8 +11,9 @@ from airflow_provider_ai.adapters.datasets.planning import (
     input_difference,
     listing_digest,
     plan_dataset,
+    rewritten_files,
     verify_unchanged,
 )
 from airflow_provider_ai.adapters.datasets.reader import DatasetReader
 
-__all__ = ["DatasetReader", "input_difference", "listing_digest", "plan_dataset", "verify_unchanged"]
+__all__ = ["DatasetReader", "input_difference", "listing_digest", "plan_dataset", "rewritten_files", "verify_unchanged"]

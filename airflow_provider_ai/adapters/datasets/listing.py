@@ -9,7 +9,7 @@ The order is that of the paths as text, the same on every machine. A folder reac
 listed once, so a loop of links ends.
 
 The version of a file is its modification time in ns. Object stores tell it to the second, so a rewrite of the same
-size within the same second cannot be seen there.
+size within the same second shows only in the object's entity tag, which no listing holds: one request an object.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -72,13 +72,8 @@ class Listing:
 
     @property
     def digest(self) -> str:
-        """Changes when a file is added, removed or rewritten."""
-        return listing_digest_of((file.path, file.size, file.version) for file in self.files)
-
-
-def listing_digest_of(files: Iterable[tuple[str, int, str]]) -> str:
-    """32 hex digits over ``(path, size, version)`` of the files."""
-    return digest("listing", 1, *sorted(files))
+        """32 hex digits that change when a file is added, removed or rewritten."""
+        return digest("listing", 1, *sorted((file.path, file.size, file.version) for file in self.files))
 
 
 def list_dataset(settings: InputSettings, options: StorageOptions | None = None) -> Listing:
@@ -112,6 +107,17 @@ def current_version(filesystem: FileSystem, path: str) -> tuple[int, str] | None
         return status.st_size, str(status.st_mtime_ns)
     info = filesystem.get_file_info(path)
     return (info.size, _object_version(info)) if info.is_file else None
+
+
+def entity_tag(filesystem: FileSystem, path: str) -> str | None:
+    """The ETag of an object, which changes with its content; "" for a file of this machine, None when it is gone."""
+    if filesystem.type_name != "s3":
+        return ""
+    try:
+        with filesystem.open_input_stream(path) as stream:
+            return str(stream.metadata().get("ETag", b""), "ascii")
+    except FileNotFoundError:
+        return None
 
 
 def format_of(path: str) -> DatasetFormat | None:

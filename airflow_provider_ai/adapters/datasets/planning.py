@@ -17,9 +17,9 @@ from functools import partial
 from airflow_provider_ai.adapters.datasets.columns import merged_columns, require_column
 from airflow_provider_ai.adapters.datasets.formats import DataFile, FileFacts, FileFormat
 from airflow_provider_ai.adapters.datasets.ids import Confirmation, HashSet, IdIntake
-from airflow_provider_ai.adapters.datasets.listing import Listing, data_files, list_dataset, listing_digest_of
+from airflow_provider_ai.adapters.datasets.listing import Listing, data_files, entity_tag, list_dataset
 from airflow_provider_ai.adapters.datasets.registry import file_format
-from airflow_provider_ai.adapters.filesystems import is_local
+from airflow_provider_ai.adapters.filesystems import is_local, open_filesystem
 from airflow_provider_ai.core.config import InputSettings, StorageOptions
 from airflow_provider_ai.core.manifest import Manifest, SourceFile
 from airflow_provider_ai.core.partitions import plan_partitions
@@ -31,6 +31,7 @@ from airflow_provider_ai.exceptions import (
 )
 
 REMOTE_THREADS = 8
+TAG_THREADS = 16
 EXAMPLES = 3
 HIVE_KIND = "string"
 ROWS_COUNT = "rows count from 0"
@@ -93,14 +94,23 @@ def input_difference(manifest: Manifest, settings: InputSettings, options: Stora
     """How many files differ from the plan, and the first of them by name; None when the input is as it was planned."""
     planned = {file.path: (file.size, file.version) for file in manifest.files}
     now = {file.path: (file.size, file.version) for file in data_files(settings, options)}
-    if listing_digest_of((path, *facts) for path, facts in now.items()) == manifest.listing:
-        return None
     changes = [
         *(f"added {path}" for path in sorted(now.keys() - planned.keys())),
         *(f"removed {path}" for path in sorted(planned.keys() - now.keys())),
         *(f"modified {path}" for path in sorted(now.keys() & planned.keys()) if now[path] != planned[path]),
-    ]
-    return f"files that differ: {len(changes)} ({_some(changes, len(changes))})"
+    ] or [f"modified {path}" for path in rewritten_files(manifest, options)]
+    return f"files that differ: {len(changes)} ({_some(changes, len(changes))})" if changes else None
+
+
+def rewritten_files(manifest: Manifest, options: StorageOptions | None = None) -> list[str]:
+    """Objects whose content is not what was planned although a listing may show no difference; one request each."""
+    tagged = [file for file in manifest.files if file.etag]
+    if not tagged:
+        return []
+    filesystem, _ = open_filesystem(manifest.input_uri, options)
+    with ThreadPoolExecutor(TAG_THREADS, thread_name_prefix="tags") as pool:
+        now = pool.map(lambda file: entity_tag(filesystem, file.path), tagged)
+        return [file.path for file, etag in zip(tagged, now, strict=True) if etag != file.etag]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,7 @@ class _Scan:
     facts: FileFacts
     missing_ids: int
     missing_rows: tuple[int, ...]
+    etag: str
 
 
 def _scan_all(
@@ -146,9 +157,10 @@ def _scanned(
 
 
 def _scan(file: DataFile, source: FileFormat, id_column: str, hashes: HashSet) -> _Scan:
+    etag = entity_tag(file.filesystem, file.path) or ""  # first: a rewrite while the file is scanned will show
     intake = IdIntake(file, hashes)
     facts = source.scan(file, id_column, intake)
-    return _Scan(file, facts, intake.missing, tuple(intake.missing_rows))
+    return _Scan(file, facts, intake.missing, tuple(intake.missing_rows), etag)
 
 
 def _require_rows_with_ids(scans: Sequence[_Scan], settings: InputSettings) -> None:
@@ -208,6 +220,7 @@ def _source_files(listing: Listing, scans: Sequence[_Scan]) -> tuple[SourceFile,
             rows=scan.facts.rows,
             row_groups=scan.facts.row_groups,
             partition_values=listed.partition_values,
+            etag=scan.etag,
         )
         for listed, scan in zip(listing.files, scans, strict=True)
     )

@@ -1,7 +1,7 @@
 """Reads the rows of a planned partition, those that are done left out.
 
-A file is opened only when it has a row to give, and only if it is still the file that was planned: size and version
-are compared first, so a rewritten input is an error and not a mix of two.
+A file is opened only when it has a row to give, and only if it is still the file that was planned: size, version
+and entity tag are compared first, so a rewritten input is an error and not a mix of two.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from airflow_provider_ai.adapters.datasets.columns import require_column
 from airflow_provider_ai.adapters.datasets.formats import BlockBounds, DataFile, Window
-from airflow_provider_ai.adapters.datasets.listing import current_version
+from airflow_provider_ai.adapters.datasets.listing import current_version, entity_tag
 from airflow_provider_ai.adapters.datasets.registry import file_format
 from airflow_provider_ai.adapters.filesystems import open_filesystem
 from airflow_provider_ai.core.config import StorageOptions, require
@@ -83,7 +83,8 @@ class DatasetReader:
 
 def _require_unchanged(file: DataFile, planned: SourceFile) -> None:
     now = current_version(file.filesystem, file.path)
-    if now == (planned.size, planned.version):
+    same = now == (planned.size, planned.version)
+    if same and (not planned.etag or entity_tag(file.filesystem, file.path) == planned.etag):
         return
     what = "was removed" if now is None else "was modified"
     raise InputChangedError(

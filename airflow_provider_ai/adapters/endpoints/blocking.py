@@ -10,13 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from airflow_provider_ai.adapters.endpoints.opening import Opening
 from airflow_provider_ai.core.ports import ModelEndpoint, Reply
 
-Opening = Callable[[], AbstractAsyncContextManager[ModelEndpoint]]
 log = logging.getLogger(__name__)
 _TURNS = 4  # to read an end of stream, unwrap TLS, and tell the pool
 

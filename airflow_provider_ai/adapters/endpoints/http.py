@@ -134,7 +134,7 @@ def _failed(error: Exception) -> CallFailedError:
     """What a client error means; only its class name is kept, for messages may quote the request."""
     name = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
-        return CallFailedError(Failure.CONNECT, f"TLS: {handshake_trouble(error)}", permanent=True)
+        return CallFailedError(Failure.CONNECT, f"TLS: {handshake_trouble(error.os_error)}", permanent=True)
     if _certificate_refused(error):
         return CallFailedError(Failure.CONNECT, "TLS: the server refuses the client certificate", permanent=True)
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):  # the latter: a host name that IDNA cannot encode

@@ -5,15 +5,13 @@ from __future__ import annotations
 import ssl
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.exceptions import SpecError
 
 
 def tls_context(settings: EndpointSettings) -> ssl.SSLContext | None:
-    """The context for an https endpoint, None for plain http; SpecError for files that cannot be loaded."""
-    if urlsplit(settings.url).scheme != "https":  # which is in lower case, however the URL spells it
+    """The context for https or grpcs, None for an endpoint without TLS; SpecError for files that cannot be loaded."""
+    if urlsplit(settings.url).scheme not in ("https", "grpcs"):  # in lower case, however the URL spells it
         return None
     try:
         context = ssl.create_default_context(cafile=settings.ca_file)
@@ -31,11 +29,9 @@ def tls_context(settings: EndpointSettings) -> ssl.SSLContext | None:
     return context
 
 
-def handshake_trouble(error: aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError) -> str:
+def handshake_trouble(error: OSError) -> str:
     """What is wrong, in OpenSSL's words: they may name the host that was asked for, and quote nothing the peer sent."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        cause = error.certificate_error
-        message = cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else ""
-        return message.rstrip(".") or type(cause).__name__
-    reason = getattr(error.os_error, "reason", None)  # such as WRONG_VERSION_NUMBER
-    return f"the handshake fails ({reason or type(error.os_error).__name__})"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message.rstrip(".")
+    reason = getattr(error, "reason", None)  # such as WRONG_VERSION_NUMBER
+    return f"the handshake fails ({reason or type(error).__name__})"

@@ -37,6 +37,11 @@ class Store:
         """Last good answers."""
         return GoodAnswerStore(self)
 
+    def prepare(self) -> None:
+        """Connect, and make the tables when there are none yet; the first session would do it."""
+        with self.session():
+            pass
+
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A session in which each statement commits by itself.

@@ -1,4 +1,6 @@
-"""Protocol ``open-inference``: tensors over the Open Inference Protocol, version 2, REST with JSON.
+"""Protocols ``open-inference`` and ``open-inference-grpc``: tensors over the Open Inference Protocol, version 2.
+
+Written and read as its REST form, JSON; the endpoint for gRPC translates.
 
 Specification: https://github.com/kserve/open-inference-protocol. Two layouts: ``matrix`` sends one tensor [n, k] that
 holds k columns of n records row by row (what scikit-learn and XGBoost runtimes take); ``columns`` sends one tensor

@@ -8,7 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from airflow_provider_ai.adapters.datasets import DatasetReader, listing_digest, plan_dataset, verify_unchanged
+from airflow_provider_ai.adapters.datasets import (
+    DatasetReader,
+    listing_digest,
+    plan_dataset,
+    rewritten_files,
+    verify_unchanged,
+)
 from airflow_provider_ai.core.config import InputSettings, StorageOptions
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.rowset import RowSet
@@ -144,4 +150,22 @@ def test_changes(lake: Bucket) -> None:
         lake.records(manifest)
     lake.client.delete_object(Bucket=lake.name, Key="x/b.parquet")
     with pytest.raises(InputChangedError, match=r"x/b\.parquet was removed"):
+        lake.records(manifest)
+
+
+def test_a_rewrite_of_the_same_size_within_the_same_second(lake: Bucket) -> None:
+    """A listing tells size and second only; the entity tag tells that the content is another one."""
+    settings = lake.settings("y")
+    manifest = None
+    while manifest is None or listing_digest(settings, lake.options) != manifest.listing:  # until within one second
+        lake.put("y/a.csv", b"id,v\n1,x\n")
+        lake.put("y/b.csv", b"id,v\n2,x\n")
+        manifest = lake.plan("y")
+        assert rewritten_files(manifest, lake.options) == []
+        verify_unchanged(manifest, settings, lake.options)
+        lake.put("y/b.csv", b"id,v\n2,y\n")
+    assert rewritten_files(manifest, lake.options) == [f"{lake.name}/y/b.csv"]
+    with pytest.raises(InputChangedError, match=rf"differ: 1 \(modified {lake.name}/y/b\.csv\)"):
+        verify_unchanged(manifest, settings, lake.options)
+    with pytest.raises(InputChangedError, match=r"y/b\.csv was modified after it was planned"):
         lake.records(manifest)

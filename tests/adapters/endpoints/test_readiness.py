@@ -30,6 +30,7 @@ from tests.support.scripted_server import (
     serve,
 )
 
+OVER_HTTP = tuple(protocol for protocol in PROTOCOLS if protocol != "open-inference-grpc")
 OPENAI = ("openai-chat", "openai-embeddings")
 QUESTION = {
     "json": "/",
@@ -43,7 +44,7 @@ def models(*names: str) -> bytes:
     return orjson.dumps({"object": "list", "data": [{"id": name, "object": "model"} for name in names]})
 
 
-READY = {protocol: answer(models("other", "m")) if protocol in OPENAI else answer() for protocol in PROTOCOLS}
+READY = {protocol: answer(models("other", "m")) if protocol in OPENAI else answer() for protocol in OVER_HTTP}
 
 
 async def ask(at: Server | str, protocol: str, *, timeout_seconds: float = 5.0, **changes: object) -> Readiness:
@@ -54,7 +55,7 @@ async def ask(at: Server | str, protocol: str, *, timeout_seconds: float = 5.0, 
     return found
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_ready(protocol: str) -> None:
     """A server that is ready is asked once, with the API key and the extra headers, and let go."""
     async with serve(answers(READY[protocol])) as server:
@@ -67,7 +68,7 @@ async def test_ready(protocol: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["500 Oops", "502 Bad Gateway", "503 Loading", "504 Gateway Timeout"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_not_ready_yet(protocol: str, status: str) -> None:
     """A server that says it cannot is not ready, and the status is told."""
     async with serve(answers(answer(ANSWERED.encode(), status=status))) as server:
@@ -77,18 +78,72 @@ async def test_not_ready_yet(protocol: str, status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["400 Bad Request", "404 Not Found", "302 Found"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_not_found(protocol: str, status: str) -> None:
     """Where the protocol has a question 200 is the only yes; for plain JSON any answer shows a server."""
     async with serve(answers(answer(b"", "Location: /elsewhere", status=status))) as server:
         found = await ask(server, protocol)
-        assert len(server.arrived) == 1
+        asked_for_health = protocol in OPENAI and status.startswith("404")
+        assert len(server.arrived) == 1 + asked_for_health
     assert found.ready == (protocol == "json")
     assert f"HTTP {status[:3]}" in found.detail
 
 
+def lists_nothing(health: bytes, *, status: str = "404 Not Found") -> Script:
+    """A server without a list of models, and its answer to ``GET /health``."""
+
+    async def script(wire: Wire) -> None:
+        while arrived := await wire.request():
+            await wire.send(health if arrived.target == "/health" else answer(status=status))
+
+    return script
+
+
+@pytest.mark.parametrize("base", ["", "/", "/v1", "/v1/"])
+@pytest.mark.parametrize("protocol", OPENAI)
+async def test_a_server_that_lists_no_models_is_asked_for_its_health(protocol: str, base: str) -> None:
+    """Without a list the model cannot be checked, and that is said; the credentials go along."""
+    async with serve(lists_nothing(answer(b"ok"))) as server:
+        found = await ask(server.url + base, protocol)
+        assert [arrived.target for arrived in server.arrived] == ["/v1/models", "/health"]
+        assert server.arrived[1].values("authorization") == [f"Bearer {SECRET}"]
+    assert found == Readiness(True, "the server is healthy; it lists no models (HTTP 404), so the model is unproven")
+
+
+@pytest.mark.parametrize(
+    ("health", "detail"),
+    [
+        ("503 Loading", "HTTP 405 to /v1/models and HTTP 503 to /health"),
+        ("302 Found", "HTTP 405 to /v1/models and HTTP 302 to /health"),
+        ("401 Unauthorized", "HTTP 401: the API key is missing or refused"),
+    ],
+)
+async def test_neither_models_nor_health(health: str, detail: str) -> None:
+    """Such a server is not ready, or no server of this kind."""
+    async with serve(lists_nothing(answer(ANSWERED.encode(), status=health), status="405 No")) as server:
+        found = await ask(server, "openai-chat")
+    assert not found.ready
+    assert found.detail.startswith(detail)
+
+
+async def test_both_questions_share_the_time() -> None:
+    """A server that dawdles over its list and is mute about its health is given up in time."""
+
+    async def dawdles(wire: Wire) -> None:
+        await wire.request()
+        await asyncio.sleep(0.2)
+        await wire.send(answer(status="404 Not Found"))
+        await wire.request()
+        await wire.until_closed()
+
+    async with serve(dawdles) as server:
+        started = time.monotonic()
+        assert await ask(server, "openai-chat", timeout_seconds=0.3) == Readiness(False, "no answer within 0.3 s")
+        assert 0.3 <= time.monotonic() - started < 0.45
+
+
 @pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden"])
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_a_refused_key(protocol: str, status: str) -> None:
     """A refused API key is named as what is wrong, for every protocol."""
     async with serve(answers(answer(status=status))) as server:
@@ -97,7 +152,7 @@ async def test_a_refused_key(protocol: str, status: str) -> None:
     assert "API key" in found.detail
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_down(protocol: str) -> None:
     """Nobody listens: not ready, and what to check is said."""
     found = await ask(f"http://127.0.0.1:{free_port()}", protocol)
@@ -237,7 +292,7 @@ async def test_a_base_url_with_a_version(base: str) -> None:
         assert server.arrived[0].target == "/v2/models/m/ready"
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", OVER_HTTP)
 async def test_over_tls(protocol: str, authority: Authority) -> None:
     """The TLS settings are those of the calls: the private authority is trusted, another is not."""
     async with serve(answers(READY[protocol]), tls=authority.issue().server_context()) as server:

@@ -90,17 +90,22 @@ async def test_those_who_ask_at_once_share_one_look_up(name_server: NameServer) 
 def test_other_event_loops_share_it_too(name_server: NameServer) -> None:
     """A loop that has ended meanwhile is left alone; one in another thread gets the answer."""
     answers: list[int] = []
+    asked = threading.Event()
 
     async def gives_up() -> None:
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(DaemonResolver().resolve(HOST), 0.01)
 
-    def waits() -> None:
-        answers.append(len(asyncio.run(DaemonResolver().resolve(HOST))))
+    async def waits() -> None:
+        asking = asyncio.create_task(DaemonResolver().resolve(HOST))
+        await asyncio.sleep(0)
+        asked.set()
+        answers.append(len(await asking))
 
     asyncio.run(gives_up())
-    waiting = threading.Thread(target=waits)
+    waiting = threading.Thread(target=asyncio.run, args=(waits(),))
     waiting.start()
+    assert asked.wait(5.0)
     name_server.may_answer.set()
     waiting.join(5.0)
     assert (answers, name_server.asked) == ([1], [HOST])

@@ -128,6 +128,7 @@ class Batch:
     partitions: int = 4
     interval_seconds: float = 0.2
     limits: dict[str, Any] = field(default_factory=dict)
+    endpoint: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
 
@@ -216,6 +217,7 @@ class Batch:
                 "model": "m",
                 "path": "/predict",
                 "output_schema": "schema.json",
+                **self.endpoint,
             },
             "limits": self.limits,
             "checkpoint": {"uri": self.checkpoint_uri, "interval_seconds": self.interval_seconds},
