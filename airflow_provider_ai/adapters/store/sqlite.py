@@ -74,6 +74,10 @@ class SqliteDatabase(Database):
         self.where = f"SQLite store {path}"
         super().__init__(url.set(drivername="sqlite"), timeout_seconds=timeout_seconds, clock=clock or time.time)
 
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
+
     def insert(self, table: sa.Table) -> Any:
         """INSERT … ON CONFLICT."""
         return insert(table)
