@@ -27,6 +27,8 @@ from airflow_provider_ai.core.ports import CallFailedError, Reply
 from airflow_provider_ai.core.verdict import Failure
 
 _LEAST_CONNECT_SECONDS = 1.0
+_MOST_CONNECT_SECONDS = 20.0
+_MOST_SECONDS = 30 * 86_400.0  # gRPC takes centuries for a time that has passed
 _NO_WORD = (Failure.CONNECT, Failure.DISCONNECTED, Failure.TIMEOUT)
 
 
@@ -98,7 +100,8 @@ class GrpcChannel:
             except RuntimeError:
                 pass  # the loop has ended meanwhile: nobody waits
 
-        call = line.channel.unary_unary(method).future(message, timeout=deadline_seconds, metadata=self._metadata)
+        timeout = min(deadline_seconds, _MOST_SECONDS)
+        call = line.channel.unary_unary(method).future(message, timeout=timeout, metadata=self._metadata)
         call.add_done_callback(tell)
         try:
             await told
@@ -109,7 +112,8 @@ class GrpcChannel:
     def _take(self, connect_seconds: float) -> _Line:
         with self._lock:
             if self._line is None:
-                self._line = _Line(self._channel(max(connect_seconds, _LEAST_CONNECT_SECONDS)))
+                seconds = min(max(connect_seconds, _LEAST_CONNECT_SECONDS), _MOST_CONNECT_SECONDS)
+                self._line = _Line(self._channel(seconds))
             self._line.calls += 1
             return self._line
 

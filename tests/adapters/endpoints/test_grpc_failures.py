@@ -114,7 +114,7 @@ async def stops_reading(wire: Wire) -> None:
     await asyncio.sleep(5.0)
 
 
-LARGE = orjson.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["x" * 32 * MIB]}]})
+LARGE = orjson.dumps({"inputs": [{"name": "x", "shape": [1], "datatype": "BYTES", "data": ["x" * 2 * MIB]}]})
 SLOW: dict[str, Script] = {
     "accepts and says nothing": mute,
     "speaks HTTP/2 and never answers": speaks(b""),

@@ -56,6 +56,22 @@ async def test_the_deadline_is_announced() -> None:
     assert [called.seconds for called in server.calls] == [pytest.approx(3.0, abs=0.2), pytest.approx(0.8, abs=0.2)]
 
 
+@pytest.mark.parametrize("seconds", [0.5, 3600.0, 1e12])
+async def test_long_deadlines(seconds: float) -> None:
+    """Any deadline the settings allow can be sent."""
+    with serve_grpc(answers_one) as server:
+        async with endpoint(server) as opened:
+            assert (await post(opened, deadline_seconds=seconds)).status == 200
+
+
+async def test_a_deadline_that_is_over() -> None:
+    """A call without time left fails at once."""
+    with serve_grpc(answers_one) as server:
+        async with endpoint(server) as opened:
+            for seconds in (0.0, -1.0):
+                assert (await failure(opened, deadline_seconds=seconds)).failure is Failure.TIMEOUT
+
+
 async def test_no_api_key_no_authorization() -> None:
     """Without an API key there is no such metadata, not an empty one."""
     with serve_grpc(answers_one) as server:
