@@ -144,10 +144,6 @@ def head(
     return frame(HEADERS, block, flags=END_HEADERS | (END if end else 0))
 
 
-def trailers(*fields: tuple[bytes, bytes]) -> bytes:
-    return frame(HEADERS, b"".join(header(*pair) for pair in fields), flags=END_HEADERS | END)
-
-
 async def until_requested(wire: Wire) -> None:
     """Read until a request has come whole."""
     await wire.exactly(len(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))
