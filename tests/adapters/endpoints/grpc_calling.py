@@ -18,7 +18,7 @@ from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import CallFailedError, Reply
 from tests.adapters.endpoints.calling import CANARIES, MAX_BYTES, SECRET, SENT
 from tests.adapters.endpoints.grpc_servers import GrpcServer
-from tests.adapters.endpoints.servers import SETTLE_SECONDS
+from tests.support.scripted_server import SETTLE_SECONDS
 
 PATH = "/v2/models/m/infer"
 BODY = orjson.dumps({"inputs": [{"name": "note", "shape": [1, 1], "datatype": "BYTES", "data": [SENT]}]})

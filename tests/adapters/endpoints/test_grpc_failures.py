@@ -30,8 +30,8 @@ from tests.adapters.endpoints.grpc_servers import (
     serve_grpc,
     speaks,
 )
-from tests.adapters.endpoints.servers import Script, Wire, free_port, serve
 from tests.adapters.endpoints.test_grpc_status import FAILED, SAID, retry_info
+from tests.support.scripted_server import Script, Wire, free_port, serve
 
 DEADLINE = 0.3
 LATE = 0.3

@@ -19,7 +19,7 @@ from airflow_provider_ai.exceptions import SpecError
 from tests.adapters.endpoints.calling import SECRET, SENT
 from tests.adapters.endpoints.grpc_calling import BODY, PATH, endpoint, failure, grpc_settings, output, post, settled
 from tests.adapters.endpoints.grpc_servers import Context, serve_grpc
-from tests.adapters.endpoints.servers import SETTLE_SECONDS, free_port
+from tests.support.scripted_server import SETTLE_SECONDS, free_port
 
 
 def answers_one(_: bytes, __: Context) -> bytes:

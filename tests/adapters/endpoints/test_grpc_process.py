@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.endpoints.processes import EXIT_SECONDS, run_to_its_end
-from tests.adapters.endpoints.servers import Wire, serve
+from tests.support.scripted_server import Wire, serve
 
 HANGS = """
 import asyncio, sys, time

@@ -12,10 +12,10 @@ from airflow_provider_ai.adapters.endpoints.open_inference_messages import Model
 from airflow_provider_ai.adapters.endpoints.readiness import Readiness, acheck_ready, check_ready
 from airflow_provider_ai.exceptions import SpecError
 from tests.adapters.endpoints.calling import ANSWERED, CANARIES, SECRET
-from tests.adapters.endpoints.certificates import Authority
 from tests.adapters.endpoints.grpc_calling import grpc_settings, settled
 from tests.adapters.endpoints.grpc_servers import Context, GrpcServer, says, serve_grpc
-from tests.adapters.endpoints.servers import Wire, free_port, serve
+from tests.support.certificates import Authority
+from tests.support.scripted_server import Wire, free_port, serve
 
 Code = grpc.StatusCode
 

@@ -11,11 +11,11 @@ from airflow_provider_ai.adapters.endpoints.grpc_credentials import channel_cred
 from airflow_provider_ai.adapters.endpoints.open_inference_grpc import GrpcEndpoint
 from airflow_provider_ai.core.verdict import Failure
 from airflow_provider_ai.exceptions import SpecError
-from tests.adapters.endpoints.certificates import Authority, Issued
 from tests.adapters.endpoints.grpc_calling import endpoint, failure, grpc_settings, output, post
 from tests.adapters.endpoints.grpc_servers import Context, serve_grpc
-from tests.adapters.endpoints.servers import Server, Wire, serve
 from tests.adapters.endpoints.test_tls import REFUSED
+from tests.support.certificates import Authority, Issued
+from tests.support.scripted_server import Server, Wire, serve
 
 
 def answers_one(_: bytes, __: Context) -> bytes:

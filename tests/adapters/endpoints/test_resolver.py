@@ -16,7 +16,7 @@ from airflow_provider_ai.adapters.endpoints import resolver
 from airflow_provider_ai.adapters.endpoints.resolver import DaemonResolver
 from tests.adapters.endpoints.calling import endpoint, post
 from tests.adapters.endpoints.processes import EXIT_SECONDS, run_to_its_end
-from tests.adapters.endpoints.servers import answer, answers, serve
+from tests.support.scripted_server import answer, answers, serve
 
 HOST = "model.example"
 FOUND = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
