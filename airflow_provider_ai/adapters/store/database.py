@@ -67,6 +67,10 @@ class Database(ABC):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.where}>"
 
+    def exists(self) -> bool:
+        """Whether there is anything to look at. Looking at a file must not make it."""
+        return True
+
     def moment(self) -> dict[str, float]:
         """The parameters of :attr:`now`."""
         return {} if self._clock is None else {"now": self._clock()}

@@ -4,8 +4,9 @@ SQLite's own wait for a lock sleeps up to 100 ms between two tries; here a try c
 that many processes get through within the time a call has for the store. Power loss can take the last commits, a crash
 of a process cannot.
 
-Commits only append to the WAL. Moving its pages into the file costs an fsync, which no caller shall wait for: once it
-is ``WAL_BYTES`` long, a thread of whichever process notices first does it, while that process goes on with its call.
+Commits only append to the WAL. Moving its pages into the file costs fsyncs, which no caller shall make: once it is
+``WAL_BYTES`` long, a thread of whichever process notices first moves them, while that process goes on with its call. As
+others go on writing, it first moves what there is beside them, and then holds them up only for what came meanwhile.
 """
 
 from __future__ import annotations
@@ -32,13 +33,15 @@ from airflow_provider_ai.exceptions import SpecError, StoreError, StoreUnavailab
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-WAL_BYTES = 4 * 1024 * 1024
-_CHECKPOINT_EVERY_SECONDS = 1.0
+WAL_BYTES = 8 * 1024 * 1024
+_CHECKPOINT_EVERY_SECONDS = 0.1
+_LOCK_WAIT_SECONDS = 0.05
 _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0002, 0.002
 _SETTINGS = (
+    "PRAGMA page_size = 1024",  # of a new file: rows are small, and the WAL gets a whole page for each that changes
+    "PRAGMA journal_mode = WAL",  # where it is not so already, this needs the file to itself for a moment
     "PRAGMA synchronous = NORMAL",
     "PRAGMA wal_autocheckpoint = 0",
-    f"PRAGMA journal_size_limit = {WAL_BYTES // 4}",  # a WAL that starts over gives its space back
 )
 _UNAVAILABLE = {
     sqlite3.SQLITE_BUSY: "other processes have held the file for too long",
@@ -70,6 +73,10 @@ class SqliteDatabase(Database):
         self._checkpoint_after = 0.0
         self.where = f"SQLite store {path}"
         super().__init__(url.set(drivername="sqlite"), timeout_seconds=timeout_seconds, clock=clock or time.time)
+
+    def exists(self) -> bool:
+        """Whether the file is there."""
+        return self._path.exists()
 
     def insert(self, table: sa.Table) -> Any:
         """INSERT … ON CONFLICT."""
@@ -134,16 +141,15 @@ class SqliteDatabase(Database):
             return 0
 
     def _checkpoint(self) -> None:
-        """Move the WAL's pages into the file. Passive: nobody waits for it, and it waits for nobody."""
         if not self._checkpointing.acquire(blocking=False):
             return
         try:
-            self._checkpoint_after = time.monotonic() + _CHECKPOINT_EVERY_SECONDS
-            with closing(sqlite3.connect(self._path, timeout=0.0, isolation_level=None)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            with closing(sqlite3.connect(self._path, timeout=_LOCK_WAIT_SECONDS, isolation_level=None)) as connection:
+                _empty_wal(connection)
         except sqlite3.Error as error:
-            log.warning("%s: its WAL could not be shortened (%s); it is tried again", self.where, type(error).__name__)
+            log.warning("%s: its WAL could not be emptied (%s); it is tried again", self.where, type(error).__name__)
         finally:
+            self._checkpoint_after = time.monotonic() + _CHECKPOINT_EVERY_SECONDS
             self._checkpointing.release()
 
 
@@ -171,10 +177,14 @@ def until_free(attempt: Callable[[], T], patience: Patience) -> T:
 
 
 def _set_up(connection: sqlite3.Connection, record: Any) -> None:
-    # Kept in the file: when it is so already, this only reads. Else it needs the file for itself for a moment.
-    connection.execute("PRAGMA journal_mode = WAL")
     for statement in _SETTINGS:
         connection.execute(statement)
+
+
+def _empty_wal(connection: sqlite3.Connection) -> None:
+    """Most of it beside the writers, the rest with the writers' lock: else it would never catch up with them."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
 
 def _code(error: exc.DBAPIError) -> int:

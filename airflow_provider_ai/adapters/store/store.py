@@ -56,6 +56,8 @@ class Store:
 
     def revision(self) -> str | None:
         """The revision of the tables; None when there are none yet."""
+        if not self.database.exists():
+            return None
         with self.database.session() as session:
             return session.attempt(schema.revision)
 
