@@ -21,6 +21,7 @@
     ├── SinkError                       the warehouse refuses the rows; no inference is lost
     │   └── SinkUnavailableError        the warehouse is down or locked; a retry publishes
     ├── ReconciliationError             the counts do not add up; says where
+    ├── ClaimCheckError                 an output cannot be stored, or is not there as it was stored
     └── StoreError                      the store cannot be used as it is; calls go on without it
         ├── StoreUnavailableError       the store is down, locked or too slow
         └── StoreSchemaError            its tables are older or newer than this package
@@ -112,6 +113,10 @@ class SinkUnavailableError(SinkError):
 
 class ReconciliationError(AIProviderError):
     """``succeeded + quarantined + pending = input`` does not hold, or the table disagrees. The message says where."""
+
+
+class ClaimCheckError(AIProviderError):
+    """An output cannot be stored or read, or what lies there is not what was stored. The message names the place."""
 
 
 class StoreError(AIProviderError):

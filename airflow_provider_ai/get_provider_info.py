@@ -22,6 +22,9 @@ def get_provider_info() -> dict[str, Any]:
         "description": "Synchronous, asynchronous and batch integration patterns for AI services.",
         "versions": [__version__],
         "connection-types": [_ai_endpoint()],
+        "task-decorators": [
+            {"name": "ai_call", "class-name": "airflow_provider_ai.decorators.ai_call.ai_call_task"},
+        ],
     }
 
 

@@ -19,7 +19,7 @@ from tests.support.processes import REPOSITORY
 
 PACKAGE = "airflow_provider_ai"
 ROOT = Path(airflow_provider_ai.__file__).parent
-SHELLS = frozenset({"hooks", "links", "operators", "plugin", "sensors", "triggers"})
+SHELLS = frozenset({"decorators", "hooks", "links", "operators", "plugin", "sensors", "triggers"})
 EVERYONE = frozenset({"", "exceptions"})
 
 # Layer → the layers of this package it may import, beside itself and EVERYONE.

@@ -36,6 +36,7 @@ from airflow_provider_ai.patterns.call_exchange import Clocks, Target
 from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
 from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
+from airflow_provider_ai.runtime.telemetry import CallSpan
 
 MOST_THREADS = 256
 PREPARE_SECONDS = 2.0
@@ -121,7 +122,17 @@ class SyncCaller:
 
         Raises nothing that data, the endpoint, the store or a fallback could cause: that is in the answer.
         """
-        return self._call.call(self._request.inputs if inputs is None else inputs)
+        span = CallSpan(
+            endpoint=self._call.primary.name,
+            deadline_seconds=self._settings.deadline_seconds,
+            threads=self._threads,
+        )
+        answer = None
+        try:
+            answer = self._call.call(self._request.inputs if inputs is None else inputs)
+        finally:
+            span.end(answer)
+        return answer
 
     def close(self) -> None:
         """Let threads and connections go. What hangs is left behind."""

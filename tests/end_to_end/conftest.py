@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ CANARY = "CANARY-9f3b7c21"
 
 
 DAGS = ("several_partitions", "one_partition", "on_s3", "backfilled", "waiting", "nightly_risk_scores")
+# The DAG of a synchronous call as it ships, and the same DAG on other connections.
+TRIAGE = {"triage_visit": "triage_model", "over_grpc": "grpc_model", "dead": "dead_model", "hanging": "hanging_model"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -136,16 +139,17 @@ def batch_airflow(
     dags.mkdir()
     shutil.copy(REPOSITORY / "dags" / "batch_inference.py", dags)
     shutil.copy(Path(__file__).parent / "dags" / "batch_scenarios.py", dags)
+    _write_triage(dags)
     database = postgres_server.create_database("warehouse")
     late_port = free_port()
-    with StubServer(latency_ms=20, max_in_flight=64) as stub:
+    with StubServer(latency_ms=20, max_in_flight=64) as stub, socket.create_server(("127.0.0.1", 0)) as silent:
         environment = airflow_env.airflow_environment(
             root / "airflow",
             postgres=postgres_server,
             dags_folder=dags,
             plugins_folder=REPOSITORY / "plugins",
             connections={
-                **_endpoints(stub, model_server, late_port),
+                **_endpoints(stub, model_server, late_port, silent.getsockname()[1]),
                 "warehouse": {
                     "conn_type": "postgres",
                     "host": "127.0.0.1",
@@ -168,7 +172,7 @@ def batch_airflow(
         )
         metadata = environment.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].replace("+psycopg2", "")
         with airflow_env.components(environment) as airflow:
-            for dag_id in DAGS:
+            for dag_id in (*DAGS, *TRIAGE):
                 airflow.api.wait_for_dag(dag_id)
             yield BatchAirflow(
                 airflow=airflow,
@@ -180,7 +184,15 @@ def batch_airflow(
             )
 
 
-def _endpoints(stub: StubServer, model: ModelServer, late_port: int) -> dict[str, dict[str, Any]]:
+def _write_triage(dags: Path) -> None:
+    text = (REPOSITORY / "dags" / "sync_call.py").read_text()
+    for dag_id, conn_id in TRIAGE.items():
+        (dags / f"{dag_id}.py").write_text(
+            text.replace('"triage_visit"', f'"{dag_id}"').replace('"triage_model"', f'"{conn_id}"')
+        )
+
+
+def _endpoints(stub: StubServer, model: ModelServer, late_port: int, silent_port: int) -> dict[str, dict[str, Any]]:
     def endpoint(url: str, protocol: str, name: str) -> dict[str, Any]:
         extra = {"protocol": protocol, "model": name}
         return {"conn_type": "ai_endpoint", "host": url, "password": f"key-{CANARY}", "extra": extra}
@@ -189,4 +201,8 @@ def _endpoints(stub: StubServer, model: ModelServer, late_port: int) -> dict[str
         "stub_model": endpoint(stub.url, "json", "m"),
         "late_model": endpoint(f"http://127.0.0.1:{late_port}", "open-inference", "m"),
         "risk_model": endpoint(model.url, "open-inference", MODEL),
+        "triage_model": endpoint(model.url, "open-inference", MODEL),
+        "grpc_model": endpoint(f"grpc://{model.grpc_target}", "open-inference-grpc", MODEL),
+        "dead_model": endpoint(f"http://127.0.0.1:{free_port()}", "open-inference", MODEL),
+        "hanging_model": endpoint(f"http://127.0.0.1:{silent_port}", "open-inference", MODEL),
     }

@@ -40,12 +40,12 @@ def test_three_nights(batch_airflow: BatchAirflow) -> None:
     assert sum(report["requests"] for report in reports) == 0
 
 
-def _texts(url: str) -> Iterator[tuple[str, int]]:
-    """Table → rows whose text shows the canary."""
+def texts_with(mark: str, url: str) -> Iterator[tuple[str, int]]:
+    """Table → rows whose text shows a mark."""
     with psycopg.connect(url) as connection:
         tables = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
         for (table,) in tables:
-            found = connection.execute(f'SELECT COUNT(*) FROM "{table}" t WHERE t::text LIKE %s', [f"%{CANARY}%"])
+            found = connection.execute(f'SELECT COUNT(*) FROM "{table}" t WHERE t::text LIKE %s', [f"%{mark}%"])
             row = found.fetchone()
             yield table, 0 if row is None else row[0]
 
@@ -55,7 +55,7 @@ def test_nothing_of_a_record_is_in_airflow(batch_airflow: BatchAirflow) -> None:
     batch = batch_airflow
     batch.write("canary", 20)
     batch.run("canary")
-    counts = dict(_texts(batch.metadata))
+    counts = dict(texts_with(CANARY, batch.metadata))
     assert len(counts) > 20
     assert {table: found for table, found in counts.items() if found} == {}
     logs = [path for path in batch.airflow.environment.home.rglob("*.log") if path.is_file()]

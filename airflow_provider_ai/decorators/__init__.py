@@ -1,0 +1,1 @@
+"""Task decorators: thin Airflow shells, as the operators are."""
