@@ -32,7 +32,8 @@ class Case:
     """One call.
 
     Args:
-        url, protocol, path, ca_file: of the server; `path` for protocol `json`.
+        url, protocol, path, ca_file: of the server; `path` for protocol `json`. Without a url there is no call: the
+            case sleeps until its deadline, which shows what the machine does to a process that only waits.
         deadline_seconds: of the call.
         number: names the case in its report.
         store: URL of a store; None for none.
@@ -56,6 +57,8 @@ def play(case: Case) -> dict[str, Any]:
 
     `done` is monotonic time at the end of the work, from which the process's exit counts.
     """
+    if not case.url:
+        return _slept(case)
     caller = SyncCaller(
         endpoint=EndpointSettings(url=case.url, protocol=case.protocol, model="m", ca_file=case.ca_file),
         request=JsonRequest(path=case.path) if case.protocol == "json" else OpenInferenceRequest(),
@@ -75,6 +78,13 @@ def play(case: Case) -> dict[str, Any]:
         "breaker": answer.breaker_state,
         "done": time.monotonic(),
     }
+
+
+def _slept(case: Case) -> dict[str, Any]:
+    began = time.monotonic()
+    time.sleep(case.deadline_seconds)
+    late = time.monotonic() - began - case.deadline_seconds
+    return {"number": case.number, "late_ms": late * 1000, "done": time.monotonic()}
 
 
 class _Forks:

@@ -5,7 +5,8 @@
 Deadlines are random in [0.2, 5.0] s. Most cases are forks of a process that has imported everything, several at a time,
 since they mostly wait; servers that keep a core busy get one case at a time, with nothing else running. Then some cases
 in interpreters of their own. All share one store, in SQLite, whose circuit breaker is set so that it never opens. The
-servers count: every call must have reached the one it was sent to.
+servers count: every call must have reached the one it was sent to. In between, some processes only sleep until their
+deadline: their row says how late and how slow to exit the machine itself makes a process at that time.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks.hostile import HANGS, SCENARIOS, HangingDns, HostileServer, hang
 from benchmarks.sync_case import Case
 
 DNS = "dns-hangs"
+SLEEPS = "(sleeps)"
 SHORTEST, LONGEST = 0.2, 5.0
 UNCOUNTED = {DNS, "never-accepts"}  # no server process sees these calls come
 _MODULE = [sys.executable, "-m", "benchmarks.sync_case"]
@@ -44,6 +46,8 @@ class Played:
     @property
     def wrong(self) -> bool:
         """Whether it was no degraded answer with the right reason, or its process failed."""
+        if self.scenario == SLEEPS:
+            return self.report["status"] != 0
         allowed = ("timeout",) if self.scenario == DNS else SCENARIOS[self.scenario].reasons
         return self.report.get("reason") not in allowed or self.report["status"] != 0
 
@@ -64,8 +68,8 @@ def main(arguments: list[str] | None = None) -> bool:
     ):
         played = asyncio.run(_play_all(options, running, dns, f"sqlite:///{Path(folder, 'store.db')}"))
         _check_counts(running, dns, played)
-    rows = [_row(name, [one for one in played if one.scenario == name]) for name in options.only]
-    return measure.report("sync_hangs", vars(options), rows, _claims(played))
+    rows = [_row(name, [one for one in played if one.scenario == name]) for name in [*options.only, SLEEPS]]
+    return measure.report("sync_hangs", vars(options), rows, _claims([o for o in played if o.scenario != SLEEPS]))
 
 
 async def _play_all(options: Any, servers: Mapping[str, HostileServer], dns: HangingDns, store: str) -> list[Played]:
@@ -94,20 +98,22 @@ async def _play_all(options: Any, servers: Mapping[str, HostileServer], dns: Han
 
 
 def _busy(name: str) -> bool:
-    return name != DNS and SCENARIOS[name].busy
+    return name in SCENARIOS and SCENARIOS[name].busy
 
 
 def _cases(
     names: Sequence[str], each: int, servers: Mapping[str, HostileServer], chance: random.Random, store: str
 ) -> list[tuple[str, Case]]:
     """In random order, with random deadlines."""
-    order = list(names) * each
+    order = [*names, SLEEPS] * each
     chance.shuffle(order)
     cases = [(name, _case(name, servers.get(name), chance.uniform(SHORTEST, LONGEST))) for name in order]
     return [(name, replace(case, store=store)) for name, case in cases]
 
 
 def _case(name: str, server: HostileServer | None, deadline: float) -> Case:
+    if name == SLEEPS:
+        return Case(url="", deadline_seconds=deadline)
     if server is None:
         return Case(url=f"http://{HangingDns.HOST}", deadline_seconds=deadline)
     if server.scenario.scheme == "grpc":
@@ -212,8 +218,8 @@ def _row(name: str, played: Sequence[Played]) -> dict[str, Any]:
         "late_fresh_max_ms": max(fresh),
         "exit_p50_ms": measure.quantile(exits, 0.5),
         "exit_max_ms": max(exits),
-        "reasons": "/".join(sorted({str(one.report.get("reason")) for one in played})),
-        "without_store": sum(one.report.get("breaker") != "closed" for one in played),
+        "reasons": "/".join(sorted({str(one.report.get("reason", "")) for one in played})),
+        "without_store": sum(one.report.get("breaker", "closed") != "closed" for one in played),
         "wrong": sum(one.wrong for one in played),
     }
 

@@ -17,6 +17,8 @@ from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook, endpoint_setti
 from benchmarks.stub import StubServer
 from tests.support.processes import free_port
 
+GRPC = '{"model": "m", "protocol": "open-inference-grpc"}'
+
 
 @dataclass
 class Fields:
@@ -46,6 +48,11 @@ class Fields:
         (Fields(host="https://models.example.org:443/base"), "https://models.example.org/base"),
         (Fields(host="http://models.example.org", port=443), "http://models.example.org:443"),
         (Fields(host="https://models.example.org", port=0), "https://models.example.org"),
+        # gRPC has no port that is meant anyway.
+        (Fields(host="grpc://127.0.0.1:8081", extra=GRPC), "grpc://127.0.0.1:8081"),
+        (Fields(host="grpc://127.0.0.1", port=8081, extra=GRPC), "grpc://127.0.0.1:8081"),
+        (Fields(host="models.example.org", port=443, extra=GRPC), "grpcs://models.example.org:443"),
+        (Fields(host="127.0.0.1", schema="grpc", port=80, extra=GRPC), "grpc://127.0.0.1:80"),
     ],
 )
 def test_where_the_endpoint_is(fields: Fields, url: str) -> None:
@@ -83,6 +90,7 @@ EVERYTHING = {
     "price_per_million_input_tokens": 2.5,
     "price_per_million_output_tokens": 10,
     "price_per_call": 0.01,
+    "p99_seconds": 1.5,
 }
 
 
@@ -109,7 +117,12 @@ def test_every_extra_arrives(as_text: bool) -> None:
         (Fields(extra='{"model": "m", "price_per_call": -1}'), "price_per_call must be a number ≥ 0"),
         (Fields(extra='{"model": "m", "headers": "x"}'), "extra 'headers' must be a JSON object"),
         (Fields(extra='{"model": "m", "protocol": "soap"}'), "protocol must be one of"),
+        (Fields(extra='{"model": "m", "p99_seconds": "soon"}'), "extra 'p99_seconds' must be a number (seconds)"),
+        (Fields(extra='{"model": "m", "p99_seconds": 0}'), "p99_seconds must be a number > 0 (seconds)"),
         (Fields(host="ftp://models.example.org"), "endpoint url must start with"),
+        (Fields(host="grpc://models.example.org:1"), "must start with http:// or https:// for protocol 'open-infer"),
+        (Fields(extra=GRPC), "must start with grpc:// or grpcs:// for protocol 'open-inference-grpc', got 'https'"),
+        (Fields(host="models.example.org", extra=GRPC), "endpoint url must name a port: grpc://host:port"),
         (Fields(host="https://models.example.org:port"), "the endpoint URL must be scheme://host"),
         (Fields(host="https://[::1"), "the endpoint URL must be scheme://host"),
     ],
@@ -166,6 +179,17 @@ def test_the_test_button_says_ready(stub: StubServer, set_connection: Callable[.
     assert AIEndpointHook("risk_model").test_connection() == (True, "model 'm' is ready.")
 
 
+def test_the_test_button_asks_over_grpc(set_connection: Callable[..., None]) -> None:
+    """In the protocol of the connection."""
+    from airflow_provider_ai.adapters.endpoints.open_inference_messages import ModelReadyResponse
+    from tests.adapters.endpoints.grpc_servers import serve_grpc
+
+    with serve_grpc(lambda *_: ModelReadyResponse(ready=True).SerializeToString()) as server:
+        extra = {"model": "m", "protocol": "open-inference-grpc"}
+        set_connection("risk_model", conn_type="ai_endpoint", host=server.url, extra=extra)
+        assert AIEndpointHook("risk_model").test_connection() == (True, "model 'm' is ready.")
+
+
 @pytest.mark.parametrize(
     ("connection", "message"),
     [
@@ -195,11 +219,18 @@ def test_the_test_button_warns_of_open_transport(
 
     monkeypatch.setattr(readiness, "check_ready", lambda *_, **__: readiness.Readiness(True, "up"))
     told = {}
-    for host, verify in (("http://models.example.org", True), ("https://models.example.org", False)):
-        set_connection("risk_model", conn_type="ai_endpoint", host=host, extra={"model": "m", "verify_tls": verify})
+    for host, verify in (
+        ("http://models.example.org", True),
+        ("https://models.example.org", False),
+        ("grpc://models.example.org:1", True),
+    ):
+        protocol = "open-inference-grpc" if host.startswith("grpc") else "open-inference"
+        extra = {"model": "m", "verify_tls": verify, "protocol": protocol}
+        set_connection("risk_model", conn_type="ai_endpoint", host=host, extra=extra)
         ready, told[host] = AIEndpointHook("risk_model").test_connection()
         assert ready
-    assert "unencrypted" in told["http://models.example.org"]
+    assert "unencrypted over http: use https" in told["http://models.example.org"]
+    assert "unencrypted over grpc: use grpcs" in told["grpc://models.example.org:1"]
     assert "not verified" in told["https://models.example.org"]
 
 

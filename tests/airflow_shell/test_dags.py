@@ -80,3 +80,15 @@ def test_the_day_of_a_run(context: dict[str, Any], day: str) -> None:
     """Rendered as Airflow renders it: an undefined name would be an error."""
     operator = BaseOperator(task_id="any", dag=DAG("any", schedule=None))
     assert operator.render_template(RUN_DATE, {"dag_run": RUN, **context}) == day
+
+
+def test_the_dag_of_the_readme(tmp_path: Path) -> None:
+    """What a newcomer copies first is a DAG file, as it stands there."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    code = (REPOSITORY / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    (tmp_path / "readme.py").write_text(code)
+    found = DagBag(tmp_path)
+    assert found.import_errors == {}
+    [dag] = found.dags.values()
+    assert sorted(dag.task_ids) == ["score.infer", "score.plan", "score.publish", "score.reconcile"]

@@ -68,6 +68,21 @@ def test_the_documented_spec_is_accepted_with_each_protocol(tmp_path: Path, prot
     assert spec.input.columns == (("note",) if protocol.startswith("openai") else ("a", "b"))
 
 
+def test_a_spec_over_grpc(tmp_path: Path) -> None:
+    """The same keys as over REST, with another URL; the path is a setting of HTTP."""
+    grpc = ('protocol = "open-inference-grpc"', 'url = "grpc://127.0.0.1:8081"', 'model = "m"', "p99_seconds = 0.5")
+    text = MINIMAL.replace('protocol = "json"\n', "").replace('url = "http://127.0.0.1:8080"\nmodel = "m"\n', "")
+    text = changed('columns = ["a", "b"]', table="input", text=text)
+    spec = _load(tmp_path, changed(*grpc, 'layout = "columns"', text=text))
+    assert spec.request == OpenInferenceRequest(columns=["a", "b"], layout="columns")
+    assert (spec.endpoint.url, spec.endpoint.p99_seconds) == ("grpc://127.0.0.1:8081", 0.5)
+    assert spec.endpoint.over_grpc
+    assert "must name no path over gRPC" in _refusal(tmp_path, changed(*grpc, 'path = "/predict"', text=text))
+    assert "must start with grpc:// or grpcs://" in _refusal(
+        tmp_path, changed(*(line.replace("grpc:", "http:") for line in grpc), text=text)
+    )
+
+
 def test_a_minimal_spec_takes_the_defaults(tmp_path: Path) -> None:
     spec = _load(tmp_path, MINIMAL)
     assert (spec.limits, spec.request, spec.storage) == (Limits(), JsonRequest(), None)

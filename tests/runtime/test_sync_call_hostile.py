@@ -21,7 +21,8 @@ from benchmarks.hostile import SCENARIOS, HostileServer, hanging_dns
 from tests.support.processes import REPOSITORY
 
 DEADLINE_SECONDS = 1.0
-LATE_SECONDS = 0.1
+# How late exactly is what benchmarks/sync_hangs.py measures; here others use the processors too.
+LATE_SECONDS, LATE_WHILE_FLOODED_SECONDS = 0.5, 2.0
 FLOOR = {"priority": "routine"}
 CANARY = "CANARY-4711"
 GOOD = [name for name, scenario in SCENARIOS.items() if not scenario.reasons]
@@ -77,7 +78,8 @@ def test_a_hostile_server_gets_a_degraded_answer_in_time(
     """Within the deadline, from the floor, with a reason that fits, and the payload is in no log."""
     with caplog.at_level(logging.DEBUG):
         answer, took = call(server)
-    assert took < DEADLINE_SECONDS + LATE_SECONDS
+    late = LATE_WHILE_FLOODED_SECONDS if server.scenario.busy else LATE_SECONDS
+    assert took < DEADLINE_SECONDS + late
     assert (answer.degraded, answer.source, answer.output) == (True, "static", FLOOR)
     assert answer.reason in server.scenario.reasons
     assert CANARY not in caplog.text

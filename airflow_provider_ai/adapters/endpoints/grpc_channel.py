@@ -26,7 +26,9 @@ from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import CallFailedError, Reply
 from airflow_provider_ai.core.verdict import Failure
 
-_CONNECT_SECONDS = 10.0
+_LEAST_CONNECT_SECONDS = 1.0
+_MOST_CONNECT_SECONDS = 20.0
+_MOST_SECONDS = 30 * 86_400.0  # gRPC takes centuries for a time that has passed
 _NO_WORD = (Failure.CONNECT, Failure.DISCONNECTED, Failure.TIMEOUT)
 
 
@@ -70,7 +72,7 @@ class GrpcChannel:
         if not self._open:
             raise RuntimeError("the endpoint must be entered (async with) before it is used")
         started = time.monotonic()
-        line = self._take()
+        line = self._take(deadline_seconds)
         try:
             async with asyncio.timeout(deadline_seconds):
                 ended = await self._ended(line, method, message, deadline_seconds)
@@ -98,7 +100,8 @@ class GrpcChannel:
             except RuntimeError:
                 pass  # the loop has ended meanwhile: nobody waits
 
-        call = line.channel.unary_unary(method).future(message, timeout=deadline_seconds, metadata=self._metadata)
+        timeout = min(deadline_seconds, _MOST_SECONDS)
+        call = line.channel.unary_unary(method).future(message, timeout=timeout, metadata=self._metadata)
         call.add_done_callback(tell)
         try:
             await told
@@ -106,15 +109,16 @@ class GrpcChannel:
             call.cancel()  # which changes nothing once it has ended
         return _end_of(call)
 
-    def _take(self) -> _Line:
+    def _take(self, connect_seconds: float) -> _Line:
         with self._lock:
             if self._line is None:
-                self._line = _Line(self._connect())
+                seconds = min(max(connect_seconds, _LEAST_CONNECT_SECONDS), _MOST_CONNECT_SECONDS)
+                self._line = _Line(self._channel(seconds))
             self._line.calls += 1
             return self._line
 
-    def _connect(self) -> grpc.Channel:
-        options = _options(self._max_bytes)
+    def _channel(self, connect_seconds: float) -> grpc.Channel:
+        options = _options(self._max_bytes, connect_seconds)
         if self._credentials is None:
             return grpc.insecure_channel(self._target, options)
         return grpc.secure_channel(self._target, self._credentials, options)
@@ -145,7 +149,7 @@ def _end_of(call: Any) -> Ended:
     return Ended(code=code, text=call.details() or "", message=message, trailers=dict(call.trailing_metadata() or ()))
 
 
-def _options(max_bytes: int) -> list[tuple[str, int]]:
+def _options(max_bytes: int, connect_seconds: float) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", max_bytes),
         ("grpc.max_send_message_length", -1),
@@ -154,5 +158,6 @@ def _options(max_bytes: int) -> list[tuple[str, int]]:
         ("grpc.enable_retries", 0),  # to try again is for the caller to decide
         ("grpc.service_config_disable_resolution", 1),  # nor may a name server decide it
         ("grpc.use_local_subchannel_pool", 1),  # or a replaced channel's connection would be found again
-        ("grpc.min_reconnect_backoff_ms", int(_CONNECT_SECONDS * 1000)),  # how long a connection may take to stand
+        # How long a connection may take to stand. Closing the channel does not end one that is being made.
+        ("grpc.min_reconnect_backoff_ms", int(connect_seconds * 1000)),
     ]

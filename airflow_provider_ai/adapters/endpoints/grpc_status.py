@@ -37,6 +37,7 @@ _HTTP_STATUS = {
     "UNAVAILABLE": 503,
 }
 _REQUEST_TOO_LARGE = 413
+_NOT_IMPLEMENTED = 501
 
 # gRPC's own words, of grpcio 1.63 and later.
 _NO_CONNECTION = re.compile(r"failed to connect to all addresses|errors resolving |DNS resolution failed|empty address")
@@ -47,6 +48,7 @@ _BROKEN = re.compile(
 _ANSWER_TOO_LARGE = re.compile(
     r"(Stream removed \()?(CLIENT: Received message|Decompressed message|received (\w+ )?metadata size)"
 )
+_PACKED = re.compile(r"(Stream removed \()?Compression algorithm")
 _SAID_TOO_LARGE = re.compile(r"message larger than max|exceeds maximum size")
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([A-Za-z (),-]+)")
 _OTHER_HOST = re.compile(r"Hostname Verification Check failed|is not in peer certificate")
@@ -73,6 +75,8 @@ def reply_to(ended: Ended, *, tls: bool, max_bytes: int) -> Reply:
         raise CallFailedError(Failure.CONNECT, f"TLS: {trouble}", permanent=True)
     if ended.code == "UNAVAILABLE" and _NO_CONNECTION.match(ended.text):
         raise CallFailedError(Failure.CONNECT, "gRPC UNAVAILABLE: no connection")
+    if ended.code != OK and _PACKED.match(ended.text):  # by a server that did not heed what we accept
+        return Reply(_NOT_IMPLEMENTED, b"")
     if ended.code == "CANCELLED" or (ended.code != OK and _BROKEN.match(ended.text)):
         raise CallFailedError(Failure.DISCONNECTED, f"gRPC {ended.code}: the call was cut off")
     return Reply(_HTTP_STATUS.get(ended.code, 500), ended.message or b"", retry_after(ended.trailers))

@@ -150,7 +150,7 @@ def _outputs(answer: Any) -> list[dict[str, Any]]:
 
 
 def _output(tensor: Any, raw: bytes | None) -> dict[str, Any]:
-    shape = list(tensor.shape) if len(tensor.shape) <= _MAX_RANK else []
+    shape = list(tensor.shape[: _MAX_RANK + 1])  # the reader refuses one size too many as it does a million
     count, name = math.prod(shape), tensor.datatype
     elements = _typed(name, count, tensor.contents) if raw is None else _unpacked(name, count, raw)
     return {"name": tensor.name, "shape": shape, "datatype": name, "data": elements}

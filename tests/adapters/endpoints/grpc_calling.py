@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,6 +18,7 @@ from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.ports import CallFailedError, Reply
 from tests.adapters.endpoints.calling import CANARIES, MAX_BYTES, SECRET, SENT
 from tests.adapters.endpoints.grpc_servers import GrpcServer
+from tests.support.scripted_server import SETTLE_SECONDS
 
 PATH = "/v2/models/m/infer"
 BODY = orjson.dumps({"inputs": [{"name": "note", "shape": [1, 1], "datatype": "BYTES", "data": [SENT]}]})
@@ -48,6 +51,14 @@ async def endpoint(
 
 async def post(opened: GrpcEndpoint, *, body: bytes = BODY, deadline_seconds: float = 5.0) -> Reply:
     return await opened.post(PATH, body, deadline_seconds=deadline_seconds)
+
+
+async def settled(holds: Callable[[], object]) -> None:
+    """Wait until a function says true, for what happens in threads."""
+    ends = time.monotonic() + SETTLE_SECONDS
+    while not holds():
+        assert time.monotonic() < ends
+        await asyncio.sleep(0.005)
 
 
 async def failure(opened: GrpcEndpoint, *, body: bytes = BODY, deadline_seconds: float = 5.0) -> CallFailedError:

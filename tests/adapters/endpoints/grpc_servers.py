@@ -13,8 +13,8 @@ from typing import Any
 
 import grpc
 
-from tests.adapters.endpoints.certificates import Issued
-from tests.adapters.endpoints.servers import Script, Wire
+from tests.support.certificates import Issued
+from tests.support.scripted_server import Script, Wire
 
 Context = grpc.ServicerContext
 Answer = Callable[[bytes, Context], Any]
@@ -142,10 +142,6 @@ def head(
     """The headers of an answer, or its trailers too."""
     block = b"".join(header(*pair) for pair in ((b":status", status), (b"content-type", kind), *fields))
     return frame(HEADERS, block, flags=END_HEADERS | (END if end else 0))
-
-
-def trailers(*fields: tuple[bytes, bytes]) -> bytes:
-    return frame(HEADERS, b"".join(header(*pair) for pair in fields), flags=END_HEADERS | END)
 
 
 async def until_requested(wire: Wire) -> None:

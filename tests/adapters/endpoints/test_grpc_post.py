@@ -17,23 +17,17 @@ from airflow_provider_ai.core.ports import CallFailedError, Reply
 from airflow_provider_ai.core.verdict import Failure
 from airflow_provider_ai.exceptions import SpecError
 from tests.adapters.endpoints.calling import SECRET, SENT
-from tests.adapters.endpoints.grpc_calling import BODY, PATH, endpoint, failure, grpc_settings, output, post
+from tests.adapters.endpoints.grpc_calling import BODY, PATH, endpoint, failure, grpc_settings, output, post, settled
 from tests.adapters.endpoints.grpc_servers import Context, serve_grpc
-from tests.adapters.endpoints.servers import free_port
-
-SETTLE_SECONDS = 5.0
-
-
-async def settled(holds: object) -> None:
-    """Wait until a function says true."""
-    assert callable(holds)
-    ends = time.monotonic() + SETTLE_SECONDS
-    while not holds():
-        assert time.monotonic() < ends
-        await asyncio.sleep(0.005)
+from tests.support.scripted_server import SETTLE_SECONDS, free_port
 
 
 def answers_one(_: bytes, __: Context) -> bytes:
+    return output(0.5)
+
+
+def answers_late(_: bytes, __: Context) -> bytes:
+    time.sleep(0.2)
     return output(0.5)
 
 
@@ -60,6 +54,22 @@ async def test_the_deadline_is_announced() -> None:
             for seconds in (3.0, 0.8):
                 await post(opened, deadline_seconds=seconds)
     assert [called.seconds for called in server.calls] == [pytest.approx(3.0, abs=0.2), pytest.approx(0.8, abs=0.2)]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 3600.0, 1e12])
+async def test_long_deadlines(seconds: float) -> None:
+    """Any deadline the settings allow can be sent."""
+    with serve_grpc(answers_one) as server:
+        async with endpoint(server) as opened:
+            assert (await post(opened, deadline_seconds=seconds)).status == 200
+
+
+async def test_a_deadline_that_is_over() -> None:
+    """A call without time left fails at once."""
+    with serve_grpc(answers_one) as server:
+        async with endpoint(server) as opened:
+            for seconds in (0.0, -1.0):
+                assert (await failure(opened, deadline_seconds=seconds)).failure is Failure.TIMEOUT
 
 
 async def test_no_api_key_no_authorization() -> None:
@@ -134,14 +144,11 @@ def test_one_endpoint_in_many_event_loops() -> None:
             if orjson.loads(reply.body)["outputs"][0]["data"] != [number]:
                 wrong.append(number)
 
-    opened = GrpcEndpoint(grpc_settings(""), max_response_bytes=1000) if False else None
     with serve_grpc(echoes) as server:
         opened = GrpcEndpoint(grpc_settings(server.url), max_response_bytes=1000)
         asyncio.run(opened.__aenter__())
         numbers = [range(start, start + 25) for start in range(0, 200, 25)]
-        threads = [
-            threading.Thread(target=lambda some: asyncio.run(asks(opened, some)), args=(some,)) for some in numbers
-        ]
+        threads = [threading.Thread(target=asyncio.run, args=(asks(opened, some),)) for some in numbers]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -152,7 +159,7 @@ def test_one_endpoint_in_many_event_loops() -> None:
 
 def test_an_event_loop_that_ends_before_its_call() -> None:
     """A call left behind by its loop disturbs nobody."""
-    with serve_grpc(lambda _, context: (server.over.wait(0.3) and b"") or output(1.0)) as server:
+    with serve_grpc(answers_late) as server:
 
         async def leaves(opened: GrpcEndpoint) -> None:
             task = asyncio.ensure_future(post(opened))
@@ -211,8 +218,6 @@ async def test_a_connection_that_is_dead_without_being_closed() -> None:
 
 async def test_a_late_answer_among_others_keeps_the_connection() -> None:
     """A call that is late while others are answered says nothing of the connection."""
-    slow = ModelInferRequest(model_name="m")
-    slow.inputs.add(name="slow")
 
     def one_is_slow(message: bytes, _: Context) -> bytes:
         if ModelInferRequest.FromString(message).inputs[0].name == "slow":
@@ -270,7 +275,12 @@ class _Relay:
 
 async def test_leaving_closes_the_connection() -> None:
     """When the endpoint is left, calls on it end, and it cannot be used."""
-    with serve_grpc(lambda _, context: (server.over.wait(SETTLE_SECONDS) and b"") or b"") as server:
+
+    def hangs(_: bytes, __: Context) -> bytes:
+        server.over.wait(SETTLE_SECONDS)
+        return b""
+
+    with serve_grpc(hangs) as server:
         async with endpoint(server) as opened:
             call = asyncio.create_task(post(opened))
             await settled(lambda: server.calls)

@@ -151,6 +151,18 @@ def test_an_answer_too_large(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("INTERNAL", "Stream removed (Compression algorithm 'gzip' is disabled.)"),
+        ("UNIMPLEMENTED", "Compression algorithm 'gzip' is disabled."),
+    ],
+)
+def test_a_compressed_answer(code: str, text: str) -> None:
+    """A server that packs its answers though nobody accepts that does not speak our protocol."""
+    assert meaning(ended(code, text)) == Reply(501, b"")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "SERVER: Received message larger than max (5242880 vs. 4194304)",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_ai.adapters.endpoints.open_inference_messages import ModelInferRequest, ModelInferResponse
@@ -20,6 +21,7 @@ from airflow_provider_ai.core.ports import InvalidAnswerError
 from airflow_provider_ai.core.requests import OpenInferenceRequest
 from airflow_provider_ai.core.requests.open_inference import DATATYPES
 
+untimed = settings(deadline=None)  # a busy machine is not a failure
 FIELD = {
     "BOOL": "bool_contents",
     "INT8": "int_contents",
@@ -301,6 +303,7 @@ ELEMENTS: dict[str, st.SearchStrategy[Any]] = {
 
 
 @pytest.mark.parametrize("datatype", DATATYPES)
+@untimed
 @given(data=st.data(), raw=st.booleans())
 def test_there_and_back(datatype: str, data: st.DataObject, raw: bool) -> None:
     """What a server that echoes its inputs answers is what was sent, typed or raw."""
@@ -315,6 +318,7 @@ def test_there_and_back(datatype: str, data: st.DataObject, raw: bool) -> None:
     assert orjson.loads(answer_body(answer.SerializeToString()))["outputs"][0]["data"] == elements
 
 
+@untimed
 @given(message=st.binary(max_size=200))
 def test_any_bytes_end_in_an_answer_or_a_refusal(message: bytes) -> None:
     """No other error comes out, whatever a server sends."""
@@ -325,6 +329,7 @@ def test_any_bytes_end_in_an_answer_or_a_refusal(message: bytes) -> None:
     assert "outputs" in orjson.loads(body)
 
 
+@untimed
 @given(
     raw=st.binary(max_size=64),
     shape=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(0, 8), max_size=9),
@@ -333,8 +338,4 @@ def test_any_bytes_end_in_an_answer_or_a_refusal(message: bytes) -> None:
 def test_any_raw_contents_under_any_shape(raw: bytes, shape: list[int], datatype: str) -> None:
     """Elements come out only as many as the shape asks for."""
     (one,) = received({"name": "y", "datatype": datatype, "shape": shape}, raw=[raw])
-    if one["data"]:
-        wanted = 1
-        for size in shape:
-            wanted *= size
-        assert len(one["data"]) == wanted
+    assert one["data"] == [] or len(one["data"]) == math.prod(shape)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import subprocess
 import sys
-import textwrap
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +15,7 @@ import pytest
 from airflow_provider_ai.adapters.endpoints import resolver
 from airflow_provider_ai.adapters.endpoints.resolver import DaemonResolver
 from tests.adapters.endpoints.calling import endpoint, post
+from tests.adapters.endpoints.processes import EXIT_SECONDS, run_to_its_end
 from tests.support.scripted_server import answer, answers, serve
 
 HOST = "model.example"
@@ -159,10 +157,6 @@ print(time.monotonic(), flush=True)
 
 def test_a_process_ends_while_a_look_up_hangs() -> None:
     """It is gone within 200 ms of the end of its own work."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(HANGS)], check=True, capture_output=True, text=True, timeout=30
-    )
-    ended = time.monotonic()
-    said, finished = done.stdout.splitlines()
+    said, seconds = run_to_its_end(sys.executable, "-c", HANGS)
     assert said == "timeout False"
-    assert ended - float(finished) < 0.2
+    assert seconds < EXIT_SECONDS
