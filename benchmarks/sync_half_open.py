@@ -41,7 +41,7 @@ _fork: Any = multiprocessing.get_context("fork")
 
 def main(arguments: list[str] | None = None) -> bool:
     """Run the benchmark; whether its claims hold."""
-    parser = measure.call_options("Probes at half-open, counted at the server.", calls=20, quick_calls=2)
+    parser = measure.call_options("Probes at half-open, counted at the server.", calls=10, quick_calls=2)
     parser.description += " --calls: rounds."
     options = measure.read_options(parser, arguments)
     rows = []
