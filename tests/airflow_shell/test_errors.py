@@ -15,10 +15,14 @@ RETRYABLE = {
     exceptions.AIProviderError,
     exceptions.CheckpointError,
     exceptions.CheckpointWriteError,
+    exceptions.ClaimCheckError,
     exceptions.EndpointUnavailableError,
     exceptions.PartitionBusyError,
     exceptions.SinkUnavailableError,
     exceptions.StoppedError,
+    exceptions.StoreError,
+    exceptions.StoreSchemaError,
+    exceptions.StoreUnavailableError,
 }
 OURS = [kind for kind in vars(exceptions).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 
