@@ -89,9 +89,8 @@ def test_processes_that_make_one_call_each_shorten_it_too(
     gate = open_store(f"sqlite:///{wal.parent}/store.db").gate(CallSettings())
     admission = gate.admit("e")
     wait_until(lambda: not checkpointing(), deadline_seconds=10, what="the checkpoint", poll_seconds=0.01)
-    assert wal.stat().st_size == 0
     gate.settle(admission, Evidence.ALIVE)
-    assert 0 < wal.stat().st_size < 10_000
+    assert 0 < wal.stat().st_size < 10_000  # this call's own pages, at most
 
 
 def checkpointing() -> bool:
