@@ -51,7 +51,7 @@ def test_it_is_shortened_while_calls_go_on(store: Store, wal: Path, monkeypatch:
         call(store, CALLS_AT_A_TIME)
         sizes.append(wal.stat().st_size)
     assert threads == {"ai-store-checkpoint"}
-    assert max(sizes) < 5 * sizes[0], f"it grew with every round: {sizes}"
+    assert max(sizes) < 3_000_000, f"15 rounds append 9 MB; it grew with every round: {sizes}"
 
 
 def test_a_caller_never_syncs(tmp_path: Path) -> None:
