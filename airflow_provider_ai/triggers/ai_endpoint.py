@@ -2,8 +2,8 @@
 
 Invariants: the trigger carries the connection's id and numbers, never what the connection holds, because Airflow
 stores and logs both kwargs and events. It never raises: whatever goes wrong counts as "not ready yet", and the sensor's
-timeout ends the wait. The first event comes a few seconds after the start, for a trigger that fires while its task is
-still being deferred can fail that task (apache/airflow#72716).
+timeout ends the wait. The first event comes some seconds after the start: where the scheduler learns of the end of the
+deferring process only after the event, it takes the task for killed and fails it (apache/airflow#67287, #72716).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook
 
-SETTLE_SECONDS = 3.0
+SETTLE_SECONDS = 10.0  # the end of a process may be seen a heartbeat interval (5 s) late, by the scheduler later still
 CHECK_TIMEOUT_SECONDS = 10.0
 
 

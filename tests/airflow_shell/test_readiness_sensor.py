@@ -144,6 +144,13 @@ async def test_the_first_event_does_not_come_at_once(stub: StubServer, monkeypat
     assert time.monotonic() - started >= 0.5
 
 
+def test_the_first_event_comes_after_airflow_has_seen_the_worker_end() -> None:
+    """It may look for the end of a process only once a heartbeat interval, and its scheduler learns of it later."""
+    from airflow.sdk.execution_time.supervisor import MIN_HEARTBEAT_INTERVAL
+
+    assert trigger_module.SETTLE_SECONDS >= MIN_HEARTBEAT_INTERVAL + 3
+
+
 @pytest.mark.parametrize("interval", [0, -1])
 def test_the_interval_is_checked(interval: float) -> None:
     """Zero would be a busy loop in the triggerer."""
