@@ -17,7 +17,7 @@ import os
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, task
+from airflow.sdk import DAG, Label, Param, task
 
 from airflow_provider_ai.operators.sync_call import (
     AIDegradedBranchOperator,
@@ -106,4 +106,5 @@ with DAG(
     )
     load_answer = task(load, task_id="load_answer")(call.output, "triage_answers")
     human_review = task(load, task_id="human_review")(call.output, "triage_reviews")
-    branch >> [load_answer, human_review]
+    branch >> Label("good") >> load_answer
+    branch >> Label("degraded") >> human_review

@@ -7,8 +7,8 @@ from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.fallback import LastGood, Link, check_chain, reserves
 from airflow_provider_ai.exceptions import SpecError
 
-MARGIN_SECONDS = 2.0
-"""What a task does besides its call: imports, connections, the store. An execution timeout must leave it."""
+MARGIN_SECONDS = 3.0
+"""What a task does besides its call: imports, connections, a store that hangs. An execution timeout must leave it."""
 
 
 def check_fallback(fallback: object, settings: CallSettings, *, has_store: bool) -> tuple[Link, ...]:

@@ -92,3 +92,23 @@ def test_the_dag_of_the_readme(tmp_path: Path) -> None:
     assert found.import_errors == {}
     [dag] = found.dags.values()
     assert sorted(dag.task_ids) == ["score.infer", "score.plan", "score.publish", "score.reconcile"]
+
+
+@pytest.fixture(scope="module")
+def triage() -> DAG:
+    dag: DAG = load(REPOSITORY / "dags" / "sync_call.py").dag
+    return dag
+
+
+def test_the_triage_asks_branches_and_loads(triage: DAG) -> None:
+    """Retried where a retry helps; only opaque places of records are params."""
+    assert triage.get_task("triage").downstream_task_ids == {"is_degraded", "load_answer", "human_review"}
+    assert triage.get_task("is_degraded").downstream_task_ids == {"load_answer", "human_review"}
+    assert all(task.retries >= 1 for task in triage.tasks)
+    assert set(triage.params) == {"date", "row"}
+
+
+def test_the_triage_asks_for_what_the_model_was_trained_on() -> None:
+    """The columns of the clinical data, in the model's order."""
+    module = load(REPOSITORY / "dags" / "sync_call.py")
+    assert list(module.MEASUREMENTS) == clinical_data.feature_columns()
