@@ -101,8 +101,8 @@ bench: install ## The figures of the README's performance table (about 25 minute
 	for sink in duckdb postgresql; do $(BIN)/python -m benchmarks.batch_publish --sink $$sink; done
 
 .PHONY: bench-sync
-bench-sync: install ## The figures of synchronous calls: deadline, overhead, import (about 15 minutes)
-	for name in sync_hangs sync_overhead sync_import; do $(BIN)/python -m benchmarks.$$name; done
+bench-sync: install ## The figures of synchronous calls: deadline, overhead, probes, import (about 18 minutes)
+	for name in sync_hangs sync_overhead sync_half_open sync_import; do $(BIN)/python -m benchmarks.$$name; done
 
 .PHONY: bench-compare
 bench-compare: install $(COMPARE_STAMP) ## The table of docs/sync-call.md: other operators against the same servers

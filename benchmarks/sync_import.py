@@ -55,7 +55,7 @@ def _environment(home: Path, stub: StubServer) -> dict[str, str]:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_CONN_MODEL": json.dumps(model),
-        "AIRFLOW_CONN_AI_STORE": json.dumps({"conn_type": "ai_store", "host": f"sqlite:///{home / 'store.db'}"}),
+        "AIRFLOW_CONN_AI_STORE": json.dumps({"conn_type": "sqlite", "host": str(home / "store.db")}),
     }
 
 

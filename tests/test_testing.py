@@ -12,12 +12,24 @@ import pytest
 
 from airflow_provider_ai import testing
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
+from airflow_provider_ai.core.call_ports import CallGate, Evidence, GoodAnswers
+from airflow_provider_ai.core.call_settings import CallSettings
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
 from airflow_provider_ai.core.ports import CallFailedError, ModelEndpoint, PartitionReader, PublishUnit, Reply, Sink
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.core.verdict import Failure
-from airflow_provider_ai.exceptions import SinkError, SinkUnavailableError
-from airflow_provider_ai.testing import BlockReader, FakeModelEndpoint, Fault, InMemorySink, InMemoryStorage
+from airflow_provider_ai.exceptions import SinkError, SinkUnavailableError, StoreUnavailableError
+from airflow_provider_ai.runtime.sync_call import CallStore
+from airflow_provider_ai.testing import (
+    BlockReader,
+    FakeModelEndpoint,
+    Fault,
+    InMemoryGate,
+    InMemoryGoodAnswers,
+    InMemorySink,
+    InMemoryStorage,
+    InMemoryStore,
+)
 
 SCHEMA = pa.schema([("id", pa.int64())])
 
@@ -43,7 +55,32 @@ def test_the_fakes_fit_the_ports() -> None:
     sink: Sink = InMemorySink()
     storage: CheckpointStorage = InMemoryStorage()
     reader: PartitionReader = BlockReader([])
-    assert None not in (endpoint, sink, storage, reader)
+    store: CallStore = InMemoryStore()
+    gate: CallGate = InMemoryGate()
+    answers: GoodAnswers = InMemoryGoodAnswers()
+    assert None not in (endpoint, sink, storage, reader, store, gate, answers)
+
+
+def test_a_store_that_is_down_and_comes_back() -> None:
+    """Nothing in it works until it is available again; what it held is still there."""
+    store = InMemoryStore()
+    gate, answers = store.gate(CallSettings(max_concurrent_calls=1)), store.answers()
+    held = gate.admit("e")
+    answers.save("k", 1, model="m")
+    store.available = False
+    for work in (
+        lambda: gate.admit("e"),
+        lambda: gate.settle(held, Evidence.ALIVE),
+        lambda: answers.load("k"),
+        lambda: answers.save("k", 2, model="m"),
+    ):
+        with pytest.raises(StoreUnavailableError):
+            work()
+    store.available = True
+    assert gate.admit("e").refused == "bulkhead_full"
+    kept = answers.load("k")
+    assert kept is not None
+    assert kept.output == 1
 
 
 def post(endpoint: FakeModelEndpoint, *ids: object, deadline_seconds: float = 1.0) -> Reply:

@@ -22,7 +22,7 @@ def check_fallback(fallback: object, settings: CallSettings, *, has_store: bool)
     reserves(
         chain,
         deadline_seconds=settings.deadline_seconds,
-        store_timeout_seconds=settings.store_timeout_seconds,
+        store_timeout_seconds=settings.store_seconds,
     )
     return chain
 

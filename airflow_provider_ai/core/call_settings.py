@@ -57,7 +57,8 @@ class CallSettings:
     :param max_attempts: tries of the endpoint; a further one is made only when the time left allows it
     :param max_response_bytes: larger answers are refused
     :param max_concurrent_calls: bulkhead: calls to one endpoint at a time, over all processes; more are rejected
-    :param store_timeout_seconds: what the store may take for one look; then the call goes on without it
+    :param store_timeout_seconds: what the store may take for one look, and never more than a tenth of the deadline;
+        then the call goes on without it
     """
 
     deadline_seconds: float = 3.0
@@ -65,7 +66,7 @@ class CallSettings:
     max_attempts: int = 1
     max_response_bytes: int = 4 * 1024 * 1024
     max_concurrent_calls: int = 64
-    store_timeout_seconds: float = 0.1
+    store_timeout_seconds: float = 0.25
     breaker: BreakerSettings = field(default_factory=BreakerSettings)
 
     def __post_init__(self) -> None:
@@ -80,6 +81,11 @@ class CallSettings:
             require(is_whole(getattr(self, name), 1), f"{name} must be an integer ≥ 1", getattr(self, name))
         cap = self.store_timeout_seconds
         require(is_number(cap) and 0 < cap <= 1, "store_timeout_seconds must be in (0, 1]", cap)
+
+    @property
+    def store_seconds(self) -> float:
+        """What the store may take for one look."""
+        return min(self.store_timeout_seconds, self.deadline_seconds / 10)
 
 
 def check_deadline(seconds: object) -> None:

@@ -98,7 +98,7 @@ class SyncCaller:
             gate=None if self._store is None else self._store.gate(self._settings),
             answers=None if self._store is None else self._store.answers(),
             threads=self._threads,
-            cap_seconds=self._settings.store_timeout_seconds,
+            cap_seconds=self._settings.store_seconds,
             clock=clocks.monotonic,
         )
         if self._store is not None:
@@ -109,7 +109,7 @@ class SyncCaller:
             promises=reserves(
                 chain,
                 deadline_seconds=self._settings.deadline_seconds,
-                store_timeout_seconds=self._settings.store_timeout_seconds,
+                store_timeout_seconds=self._settings.store_seconds,
             ),
             settings=self._settings,
             state=self._state,
@@ -176,7 +176,7 @@ def _opened(store: str | CallStore | None, settings: CallSettings) -> CallStore 
     # SQLAlchemy is not needed by callers without a store.
     from airflow_provider_ai.adapters.store import open_store
 
-    return open_store(store, timeout_seconds=settings.store_timeout_seconds)
+    return open_store(store, timeout_seconds=settings.store_seconds)
 
 
 def _imported(path: str) -> Any:

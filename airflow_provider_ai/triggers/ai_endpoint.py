@@ -17,7 +17,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook
 
-SETTLE_SECONDS = 10.0  # the end of a process may be seen a heartbeat interval (5 s) late, and the scheduler follows
+SETTLE_SECONDS = 10.0  # the end of a process may be seen a heartbeat interval (5 s) late, by the scheduler later still
 CHECK_TIMEOUT_SECONDS = 10.0
 
 

@@ -145,7 +145,7 @@ async def test_the_first_event_does_not_come_at_once(stub: StubServer, monkeypat
 
 
 def test_the_first_event_comes_after_airflow_has_seen_the_worker_end() -> None:
-    """Airflow looks for the end of a process once a heartbeat interval; its scheduler learns of it a little later."""
+    """It may look for the end of a process only once a heartbeat interval, and its scheduler learns of it later."""
     from airflow.sdk.execution_time.supervisor import MIN_HEARTBEAT_INTERVAL
 
     assert trigger_module.SETTLE_SECONDS >= MIN_HEARTBEAT_INTERVAL + 3

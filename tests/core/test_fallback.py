@@ -106,3 +106,12 @@ def test_a_deadline_that_is_none_is_refused(seconds: Any, message: str) -> None:
     """Longer than five seconds belongs in a queue."""
     with pytest.raises(SpecError, match=message):
         CallSettings(deadline_seconds=seconds)
+
+
+@pytest.mark.parametrize(("deadline", "seconds"), [(5.0, 0.25), (3.0, 0.25), (1.0, 0.1), (0.2, 0.02)])
+def test_the_store_never_takes_more_than_a_tenth_of_the_deadline(deadline: float, seconds: float) -> None:
+    """So a short deadline leaves room for a last good answer too."""
+    settings = CallSettings(deadline_seconds=deadline)
+    assert settings.store_seconds == pytest.approx(seconds)
+    chain = [LastGood(max_age=60), FLOOR]
+    reserves(chain, deadline_seconds=deadline, store_timeout_seconds=settings.store_seconds)

@@ -91,7 +91,7 @@ def sync_call(
             gate=gate,
             answers=answers,
             threads=threads,
-            cap_seconds=settings.store_timeout_seconds,
+            cap_seconds=settings.store_seconds,
             clock=time.monotonic,
         ),
         threads=threads,

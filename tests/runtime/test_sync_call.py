@@ -183,7 +183,7 @@ def test_a_store_that_refuses_costs_nothing_but_its_help(
 
 
 def test_a_store_that_hangs_costs_at_most_its_cap(model: ModelServer) -> None:
-    """PostgreSQL stopped in its tracks: the first call waits a tenth of a second for it, the next not at all."""
+    """PostgreSQL stopped in its tracks: the first call waits a moment for it, the next not at all."""
     with postgres_server(durable=False) as server:
         store = server.url(server.create_database())
         with caller(model, store) as calls:

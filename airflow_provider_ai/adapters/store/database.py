@@ -58,8 +58,7 @@ class Database(ABC):
         self._url = url
         self._clock = clock
         self._engine: Engine | None = None
-        self._owner = 0
-        self._making = threading.Lock()
+        self._begin_process()
         given: sa.ColumnElement[Any] = sa.bindparam("now", None, sa.Double())
         self.now = self._database_clock() if clock is None else given
         self._engine_here()  # loads the driver now, not within the deadline of the first call
@@ -136,16 +135,20 @@ class Database(ABC):
 
     def _engine_here(self) -> Engine:
         """The engine of this process; one that was inherited from the parent is left alone."""
-        engine = self._engine
-        if engine is not None and self._owner == os.getpid():
-            return engine
+        if self._owner != os.getpid():
+            self._begin_process()
         with self._making:
-            if self._engine is not None and self._owner != os.getpid():
-                _inherited.append(self._engine)
-                self._engine = None
             if self._engine is None:
-                self._engine, self._owner = self._new_engine(), os.getpid()
+                self._engine = self._new_engine()
             return self._engine
+
+    def _begin_process(self) -> None:
+        """Locks of its own too: a thread that a child does not have may have held the parent's."""
+        if self._engine is not None:
+            _inherited.append(self._engine)
+        self._engine = None
+        self._making = threading.Lock()
+        self._owner = os.getpid()
 
     def _new_engine(self) -> Engine:
         try:

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event, exc
@@ -68,8 +68,6 @@ class SqliteDatabase(Database):
             raise SpecError("the store's url must name a SQLite file: other processes cannot see an in-memory database")
         self._path = Path(path)
         self._wal = f"{path}-wal"
-        self._creating = threading.Lock()
-        self._checkpointing = threading.Lock()
         self._checkpoint_after = 0.0
         self.where = f"SQLite store {path}"
         super().__init__(url.set(drivername="sqlite"), timeout_seconds=timeout_seconds, clock=clock or time.time)
@@ -119,7 +117,8 @@ class SqliteDatabase(Database):
             yield
             connection.exec_driver_sql("COMMIT")
         except BaseException:
-            connection.exec_driver_sql("ROLLBACK")
+            if cast(sqlite3.Connection, connection.connection.driver_connection).in_transaction:
+                connection.exec_driver_sql("ROLLBACK")
             raise
 
     def _explain(self, error: exc.DBAPIError) -> StoreError:
@@ -127,6 +126,11 @@ class SqliteDatabase(Database):
         if code in _UNAVAILABLE:
             return StoreUnavailableError(f"{self.where}: {_UNAVAILABLE[code]}")
         return StoreError(f"{self.where}: {_UNUSABLE.get(code, f'SQLite refuses (code {code})')}")
+
+    def _begin_process(self) -> None:
+        super()._begin_process()
+        self._creating = threading.Lock()
+        self._checkpointing = threading.Lock()
 
     # --- the WAL
 

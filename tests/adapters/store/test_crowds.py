@@ -17,6 +17,7 @@ from airflow_provider_ai.core.circuit_breaker import BreakerState
 from tests.adapters.store.conftest import OpenStore
 from tests.adapters.store.crowd import crowd
 
+pytestmark = pytest.mark.fault  # dozens of processes at a time
 AT_ONCE = {"minimum_calls": 1, "open_seconds": 0.01, "probe_lease_seconds": 600.0}
 NEVER = {"minimum_calls": 1_000_000}
 ROUNDS = [f"round-{number}" for number in range(8)]
