@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
         for key in spec.unused:
             log.warning("%r in [endpoint] is not used by protocol %r", key, spec.endpoint.protocol)
         inputs = _read_inputs(arguments.input)
+        sys.path.append(str(Path(arguments.spec).resolve().parent))  # a callable may lie beside its spec
         make = _sync_caller() if runtime is None else runtime
         with make(
             endpoint=spec.endpoint,

@@ -29,7 +29,7 @@ example: save this as triage.toml, then run `airflow-ai call triage.toml --input
 
   [[fallback]]
   kind = "callable"
-  path = "rules.triage:by_age"          # function(inputs) -> output
+  path = "rules:by_age"                 # function(inputs) -> output; rules.py may lie beside this file
 
   [[fallback]]
   kind = "static"

@@ -217,3 +217,15 @@ def test_the_command_imports_no_airflow_and_reads_stdin(model: ModelServer, tmp_
     )
     assert json.loads(done.stdout.splitlines()[-1])["output"] == {"priority": "urgent"}
     assert done.stderr == ""
+
+
+def test_a_callable_may_lie_beside_its_spec(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command is a script elsewhere, so Python would not look there by itself."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "rules_beside_the_spec.py").write_text("def by_age(inputs):\n    return {'age': inputs['age'] + 1}\n")
+    spec = write_spec(tmp_path, fallback=[{"kind": "callable", "path": "rules_beside_the_spec:by_age"}, STATIC])
+    assert run(spec, write_inputs(tmp_path, {"age": 63})) == 0
+    answer = last_line(capsys)
+    assert (answer["output"], answer["source"]) == ({"age": 64}, "callable")
