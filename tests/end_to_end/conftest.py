@@ -197,6 +197,7 @@ def _endpoints(stub: StubServer, model: ModelServer, late_port: int, silent_port
         extra = {"protocol": protocol, "model": name}
         return {"conn_type": "ai_endpoint", "host": url, "password": f"key-{CANARY}", "extra": extra}
 
+    slow = endpoint(stub.url, "json", "m")
     return {
         "stub_model": endpoint(stub.url, "json", "m"),
         "late_model": endpoint(f"http://127.0.0.1:{late_port}", "open-inference", "m"),
@@ -204,5 +205,6 @@ def _endpoints(stub: StubServer, model: ModelServer, late_port: int, silent_port
         "triage_model": endpoint(model.url, "open-inference", MODEL),
         "grpc_model": endpoint(f"grpc://{model.grpc_target}", "open-inference-grpc", MODEL),
         "dead_model": endpoint(f"http://127.0.0.1:{free_port()}", "open-inference", MODEL),
+        "slow_model": {**slow, "extra": {**slow["extra"], "p99_seconds": 8}},
         "hanging_model": endpoint(f"http://127.0.0.1:{silent_port}", "open-inference", MODEL),
     }

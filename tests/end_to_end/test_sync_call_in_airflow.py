@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.operators.sync_call import load_output
 from tests.end_to_end.conftest import TRIAGE, BatchAirflow
 from tests.end_to_end.test_batch_nightly import texts_with
@@ -59,6 +60,8 @@ def runs(batch_airflow: BatchAirflow) -> dict[str, Triage]:
     folder = batch_airflow.lake / "visits" / f"dt={DAY}"
     folder.mkdir(parents=True)
     pq.write_table(visits, folder / "part-0.parquet")
+    # As a deployment does: several tasks at once may otherwise find no tables yet, and the first go without the store.
+    open_store(f"sqlite:///{batch_airflow.airflow.environment.home / 'ai_store.db'}").upgrade()
     api, conf = batch_airflow.api, {"date": DAY, "row": 17}
     started = {
         dag_id: Triage(batch=batch_airflow, dag_id=dag_id, run_id=api.trigger(dag_id, conf=conf)) for dag_id in TRIAGE
@@ -161,14 +164,6 @@ MISTAKES = {
 def import_errors(batch_airflow: BatchAirflow) -> Iterator[dict[str, str]]:
     """File name → import error, once all of them are there. The files are gone afterwards."""
     folder = batch_airflow.airflow.environment.dags_folder
-    extra = json.dumps({"protocol": "json", "model": "m", "p99_seconds": 8})
-    connection = {
-        "connection_id": "slow_model",
-        "conn_type": "ai_endpoint",
-        "host": "http://127.0.0.1:9",
-        "extra": extra,
-    }
-    batch_airflow.api.post("/connections", connection)
     files = {folder / f"bad_{name}.py": mistake for name, (mistake, _) in MISTAKES.items()}
     for file, mistake in files.items():
         file.write_text(BAD_DAG.format(dag_id=file.stem, mistake=mistake))
@@ -189,6 +184,6 @@ def _errors(batch: BatchAirflow, count: int) -> dict[str, str]:
 
 
 def test_each_known_mistake_is_an_import_error(import_errors: dict[str, str]) -> None:
-    """Where a DAG author looks, in words that say what to do. The slow model's connection is in the database."""
+    """Where a DAG author looks, in words that say what to do. The slow model's connection is in the environment."""
     for name, (_, words) in MISTAKES.items():
         assert words in import_errors[f"bad_{name}"]
