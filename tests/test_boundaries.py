@@ -40,7 +40,6 @@ AIRFLOW_AND_CLIENTS = (
     "airflow",
     "boto3",
     "botocore",
-    "confluent_kafka",
     "sqlalchemy",
     "duckdb",
     "psycopg",

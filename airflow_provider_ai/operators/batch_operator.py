@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -124,7 +125,8 @@ class BatchOperator(BaseOperator):
         render = super().render_template
         if not isinstance(content, WarehouseSink):
             return render(content, context, jinja_env, seen_oids)
-        return content.rendered(lambda value: render(value, context, jinja_env))
+        fields = {name: render(value, context, jinja_env) for name, value in asdict(content).items() if value}
+        return replace(content, **fields)
 
     def execute(self, context: Context) -> Any:
         """One phase of the batch. Raises AirflowFailException where a retry cannot help."""

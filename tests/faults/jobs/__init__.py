@@ -1,1 +1,0 @@
-"""Faults of the asynchronous pattern: real processes, and what must hold afterwards."""
