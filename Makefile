@@ -19,21 +19,24 @@ PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 JOBS ?= 2
+ROUNDS ?= 10
 
 hash = $(firstword $(shell cat $(1) | sha256sum | cut -c1-16))
 MAIN_STAMP := .venv/.stamp-$(call hash,requirements/dev.lock)
 PROJECT_STAMP := .venv/.stamp-project-$(call hash,pyproject.toml setup.cfg airflow_provider_ai/__init__.py)
 LITSERVE_STAMP := .venvs/litserve/.stamp-$(call hash,requirements/litserve.lock)
+LOCALSTACK_STAMP := .venvs/localstack/.stamp-$(call hash,requirements/localstack.lock)
 MLSERVER_STAMP := .venvs/mlserver/.stamp-$(call hash,requirements/mlserver.lock)
 MINISTACK_STAMP := .venvs/ministack/.stamp-$(call hash,requirements/ministack.lock)
 COMPARE_STAMP := .venvs/compare/.stamp-$(call hash,requirements/compare.lock)
+WORKERS_STAMP := .venvs/workers/.stamp-$(call hash,requirements/workers.lock)
 
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(MAIN_STAMP) $(PROJECT_STAMP) $(LITSERVE_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
+install: $(MAIN_STAMP) $(PROJECT_STAMP) $(LITSERVE_STAMP) $(LOCALSTACK_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
 
 $(OWN_UV):
 	$(PYTHON) -m venv .uv
@@ -59,6 +62,10 @@ $(LITSERVE_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/litserve,requirements/litserve.lock)
 	@touch $@
 
+$(LOCALSTACK_STAMP): | $(filter $(OWN_UV),$(UV))
+	$(call sync,.venvs/localstack,requirements/localstack.lock)
+	@touch $@
+
 $(MLSERVER_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/mlserver,requirements/mlserver.lock)
 	@touch $@
@@ -71,6 +78,10 @@ $(COMPARE_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/compare,requirements/compare.lock)
 	@touch $@
 
+$(WORKERS_STAMP): | $(filter $(OWN_UV),$(UV))
+	$(call sync,.venvs/workers,requirements/workers.lock)
+	@touch $@
+
 .PHONY: test
 test: install ## Every test, with the real services (under 15 minutes on 2 cores)
 	$(PYTEST) -m "not e2e" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
@@ -80,6 +91,10 @@ test: install ## Every test, with the real services (under 15 minutes on 2 cores
 test-fast: install ## The tests that need no service and no Airflow (under 60 seconds)
 	$(PYTEST) -m "not real and not airflow and not e2e and not fault" -n $(JOBS) --dist loadfile \
 		--ignore tests/airflow_shell --ignore tests/end_to_end --ignore tests/faults $(PYTEST_ARGS)
+
+.PHONY: chaos
+chaos: install ## The asynchronous pattern under kills, outages and a lying queue, ROUNDS times over (about 2 minutes each)
+	AI_FAULT_ROUNDS=$(ROUNDS) $(PYTEST) tests/faults/jobs/test_chaos.py -s $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: install ## ruff, its formatter, and mypy --strict
@@ -92,7 +107,7 @@ wheel-check: install ## Build the wheel and use it in a clean environment
 	UV=$(UV) scripts/wheel-check
 
 .PHONY: demo
-demo: install ## The nightly batch DAG in a real Airflow, on real data, against a real model server
+demo: install ## The three patterns in a real Airflow, on real data, against a real model server (under 4 minutes)
 	$(BIN)/python -m scripts.demo $(DEMO_ARGS)
 
 .PHONY: bench
@@ -107,6 +122,14 @@ bench-sync: install ## The figures of synchronous calls: deadline, overhead, pro
 .PHONY: bench-compare
 bench-compare: install $(COMPARE_STAMP) ## The table of docs/sync-call.md: other operators against the same servers
 	$(BIN)/python -m benchmarks.sync_comparison --write
+
+.PHONY: bench-async
+bench-async: install ## The figures of asynchronous calls: submitting, waiting (about 6 minutes)
+	for name in async_submit async_waiters; do $(BIN)/python -m benchmarks.$$name; done
+
+.PHONY: bench-workers
+bench-workers: install $(WORKERS_STAMP) ## Jobs per second of the worker, dramatiq-sqs and taskiq-aio-sqs (about 10 minutes)
+	$(BIN)/python -m benchmarks.async_worker
 
 .PHONY: lock
 lock: | $(filter $(OWN_UV),$(UV)) ## Regenerate the lock files (UPGRADE=--upgrade for newer versions)

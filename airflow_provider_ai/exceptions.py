@@ -22,15 +22,22 @@
     │   └── SinkUnavailableError        the warehouse is down or locked; a retry publishes
     ├── ReconciliationError             the counts do not add up; says where
     ├── ClaimCheckError                 an output cannot be stored, or is not there as it was stored
-    └── StoreError                      the store cannot be used as it is; calls go on without it
-        ├── StoreUnavailableError       the store is down, locked or too slow
-        └── StoreSchemaError            its tables are older or newer than this package
+    │   └── ClaimCheckUnavailableError  its storage does not answer; a retry can help
+    ├── JobMismatchError                a job is there already, with another payload; a retry cannot help
+    ├── UndecodableMessageError         a message that is none; it goes to the dead letters
+    ├── StoreError                      the store cannot be used as it is; calls go on without it
+    │   ├── StoreUnavailableError       the store is down, locked or too slow
+    │   └── StoreSchemaError            its tables are older or newer than this package
+    └── QueueError                      a queue refuses what is asked; a plain retry cannot help
+        ├── QueueUnavailableError       the queue is down or throttled; a retry can help
+        └── MessagesRefusedError        a queue does not take these messages; all others were sent
 
 Messages never carry a record id, a payload or an output: they name files, row numbers, partitions and counts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -119,6 +126,25 @@ class ClaimCheckError(AIProviderError):
     """An output cannot be stored or read, or what lies there is not what was stored. The message names the place."""
 
 
+class ClaimCheckUnavailableError(ClaimCheckError):
+    """The storage of claim checks does not answer, or refuses. Nothing is lost; the same call may succeed later."""
+
+
+class JobMismatchError(AIProviderError):
+    """A job with this id was submitted before, with another payload. Submit the changed payload as a new generation."""
+
+
+class UndecodableMessageError(AIProviderError):
+    """A message of a queue is not one of ours, or not whole. It cannot become so: it goes to the dead letters.
+
+    :ivar reason: one word of :mod:`airflow_provider_ai.core.messages`, never data
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the message cannot be decoded ({reason}): it goes to the dead letters")
+        self.reason = reason
+
+
 class StoreError(AIProviderError):
     """The store cannot be used as it is. Synchronous calls go on without breaker, bulkhead and last good answers."""
 
@@ -129,3 +155,26 @@ class StoreUnavailableError(StoreError):
 
 class StoreSchemaError(StoreError):
     """The store's tables are not those of this package. The message says which of the two to upgrade."""
+
+
+class QueueError(AIProviderError):
+    """A queue is not there, or refuses what is asked. The message says what to correct; a plain retry cannot help."""
+
+
+class QueueUnavailableError(QueueError):
+    """The queue's service is down, throttled or too slow. Nothing is lost; the same call may succeed later."""
+
+
+class MessagesRefusedError(QueueError):
+    """A queue never takes some of the messages as they are: too large, not UTF-8, too many attributes.
+
+    :ivar refused: key of each → why, in words that quote nothing of it
+    :ivar sent: keys of the others that are in
+    """
+
+    def __init__(self, queue: str, refused: Mapping[str, str], sent: Sequence[str]) -> None:
+        key, reason = next(iter(refused.items()))
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        super().__init__(f"{queue}: the message of job {key} is refused: {reason}{more}; a retry cannot help")
+        self.refused = dict(refused)
+        self.sent = tuple(sent)

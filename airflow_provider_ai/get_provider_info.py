@@ -21,7 +21,21 @@ def get_provider_info() -> dict[str, Any]:
         "name": "AI integration patterns",
         "description": "Synchronous, asynchronous and batch integration patterns for AI services.",
         "versions": [__version__],
-        "connection-types": [_ai_endpoint()],
+        "connection-types": [_ai_endpoint(), _ai_jobs()],
+        "config": {
+            "ai_patterns": {
+                "description": "The AI integration patterns.",
+                "options": {
+                    "webhook_conn_id": {
+                        "description": "Connection of type AI jobs that the API server takes webhooks of workers for.",
+                        "version_added": __version__,
+                        "type": "string",
+                        "example": None,
+                        "default": "ai_jobs",
+                    },
+                },
+            },
+        },
         "task-decorators": [
             {"name": "ai_call", "class-name": "airflow_provider_ai.decorators.ai_call.ai_call_task"},
         ],
@@ -67,6 +81,79 @@ def _ai_endpoint() -> dict[str, Any]:
             "headers": _field("Headers", "Further request headers, e.g. a tenant.", type=["object", "null"]),
         },
     }
+
+
+def _ai_jobs() -> dict[str, Any]:
+    """The connection form of asynchronous jobs. Its fields are the extras that `hooks/ai_jobs.py` reads."""
+    return {
+        "connection-type": "ai_jobs",
+        "hook-class-name": "airflow_provider_ai.hooks.ai_jobs.AIJobsHook",
+        "hook-name": "AI jobs",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema"],
+            "relabeling": {
+                "host": "SQS endpoint or Kafka brokers",
+                "port": "Port (for Test)",
+                "login": "Kafka user",
+                "password": "Kafka password",
+            },
+            "placeholders": {"host": "empty for AWS; https://… ; or broker-1:9093,broker-2:9093", "port": "443"},
+        },
+        "conn-fields": {
+            "kind": _field(
+                "Kind",
+                "What carries the messages: SQS, SQS FIFO (a tenant's jobs one after the other), or Kafka.",
+                type=["string"],
+                enum=["sqs", "sqs-fifo", "kafka"],
+                default="sqs",
+            ),
+            "request_queue": _field("Request queue", "Name of the queue or topic of requests.", type=["string"]),
+            "result_queue": _field("Result queue", "Name of the queue or topic of results.", type=["string"]),
+            "dead_letter_queue": _field(
+                "Dead letter queue", "Name of the queue or topic of what could not be dealt with.", type=["string"]
+            ),
+            "claim_check_uri": _field(
+                "Claim checks",
+                "Folder of payloads and results that are too large for a message: s3://… or an absolute path that all "
+                "workers share.",
+                type=["string"],
+            ),
+            "inline_limit_bytes": _field(
+                "Inline limit (bytes)", "Larger ones go there; 65536 when empty.", type=["integer", "null"], minimum=0
+            ),
+            "store_conn_id": _field(
+                "Store connection", "Connection of the store of jobs; ai_store when empty.", type=TEXT
+            ),
+            "region": _field("AWS region", "Of SQS; the AWS connection's or environment's when empty.", type=TEXT),
+            "aws_conn_id": _field(
+                "AWS connection", "Keys for SQS and S3; those of the AWS environment when empty.", type=TEXT
+            ),
+            "consumer_group": _field("Kafka consumer group", "Its prefix; airflow-ai when empty.", type=TEXT),
+            "security_protocol": _field(
+                "Kafka security", "TLS unless the brokers are on this machine.", type=TEXT, enum=_KAFKA_SECURITY
+            ),
+            "sasl_mechanism": _field("Kafka SASL", "With user and password.", type=TEXT, enum=_SASL),
+            "ca_file": _field("CA file", "PEM bundle on the workers to trust instead of the system's.", type=TEXT),
+            "client_cert_file": _field("Client certificate file", "PEM file, for mutual TLS.", type=TEXT),
+            "client_key_file": _field("Client key file", "PEM file, for mutual TLS.", type=TEXT),
+            "allow_plaintext": _field(
+                "Allow plaintext",
+                "Leave TLS out beyond this machine: never with health data.",
+                type=["boolean"],
+                default=False,
+            ),
+            "webhook_secret": _field(
+                "Webhook secret", "whsec_…: what workers sign with (Standard Webhooks).", type=TEXT, format="password"
+            ),
+            "webhook_second_secret": _field(
+                "Second webhook secret", "Also accepted, while keys are rotated.", type=TEXT, format="password"
+            ),
+        },
+    }
+
+
+_KAFKA_SECURITY = ["ssl", "sasl_ssl", "plaintext", "sasl_plaintext", None]
+_SASL = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", None]
 
 
 def _price(label: str) -> dict[str, Any]:

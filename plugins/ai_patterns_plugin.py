@@ -1,7 +1,8 @@
-"""Adds the tab "AI batch" to DAG runs: how far the mapped inference tasks are, all of them on one page.
+"""Adds the tab "AI batch" to DAG runs, and takes the webhooks of workers.
 
-The page holds no data. Its script asks Airflow's public API as the person who looks at it, so it shows what that person
-may see: task instances, and the counters that the tasks keep in the task state store.
+The tab shows how far the mapped inference tasks are, all of them on one page. It holds no data: its script asks
+Airflow's public API as the person who looks at it, so it shows what that person may see: task instances, and the
+counters that the tasks keep in the task state store.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.plugins_manager import AirflowPlugin
 from fastapi import FastAPI
 from fastapi.responses import FileResponse
+
+from airflow_provider_ai.plugin import webhooks
 
 PAGE = Path(__file__).with_name("ai_batch_progress.html")
 PREFIX = "/ai-patterns"
@@ -30,7 +33,11 @@ class AIPatternsPlugin(AirflowPlugin):
     """What Airflow registers."""
 
     name = "ai_patterns"
-    fastapi_apps: list[Any] = [{"app": app, "url_prefix": PREFIX, "name": "AI patterns"}]  # noqa: RUF012 - read by Airflow
+    fastapi_apps: list[Any] = [  # noqa: RUF012 - read by Airflow
+        {"app": app, "url_prefix": PREFIX, "name": "AI patterns"},
+        # Open on purpose: workers have no login. What is not signed is refused.
+        {"app": webhooks.make_app(), "url_prefix": webhooks.PREFIX, "name": "AI webhooks"},
+    ]
     external_views: list[Any] = [  # noqa: RUF012 - read by Airflow
         {
             "name": "AI batch",

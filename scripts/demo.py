@@ -1,8 +1,9 @@
-"""``make demo``: the nightly DAG in a real Airflow, on real rows, against a real model server, with a crash midway.
+"""``make demo``: the three patterns in a real Airflow, on real rows, against a real model server, with crashes midway.
 
-It backfills three dates. On the second one, with a larger copy of the rows, the process of a mapped task is killed with
-SIGKILL while calls are in flight; Airflow retries it and the retry calls only what has no answer yet. Everything is on
-free loopback ports and is stopped at the end; the lake, the checkpoints and all logs stay in ``.demo``.
+Batch: it backfills three dates. On the second one, with a larger copy of the rows, the process of a mapped task is
+killed with SIGKILL while calls are in flight; Airflow retries it and the retry calls only what has no answer yet.
+Asynchronous: notes become jobs on a queue, and their worker is killed. Synchronous: one visit is triaged. Everything is
+on free loopback ports and is stopped at the end; the lake, the checkpoints and all logs stay in ``.demo``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import date
 from pathlib import Path
 
@@ -25,13 +26,17 @@ import psycopg
 from rich.console import Console
 from rich.table import Table
 
+from scripts.demo_jobs import DAG_ID as JOBS_DAG_ID
+from scripts.demo_jobs import JobDemo
 from tests.support import clinical_data, processes
 from tests.support.airflow_env import RunningAirflow, airflow_environment, standalone
+from tests.support.ministack import ministack
 from tests.support.mlserver import MODEL, mlserver
 from tests.support.postgres import PostgresServer, postgres_server
 
 FOLDER = processes.REPOSITORY / ".demo"
 DAG_ID = "nightly_risk_scores"
+TRIAGE_DAG_ID = "triage_visit"
 DATES = clinical_data.DATES
 BIG_DATE = DATES[1]
 BIG_ROWS = 100_000
@@ -96,12 +101,19 @@ def main() -> None:
         say(f"model server ready: {model.url} (Open Inference Protocol, model [b]{MODEL}[/])")
         warehouse = services.enter_context(postgres_server(durable=False))
         say(f"warehouse ready: {warehouse.url()}")
+        stack = services.enter_context(ministack(services="sqs"))
+        say(f"queues ready: {stack.url} (MiniStack, SQS)")
+        jobs = JobDemo(FOLDER / "jobs", stack, warehouse, model.url, say)
+        jobs.prepare(lake / "notes")
         say("Airflow: starting `airflow standalone` (scheduler, API server, DAG processor, triggerer) …")
         airflow = services.enter_context(_airflow(lake, warehouse))
         say(f"Airflow ready: [b]{airflow.environment.url}[/] (no login needed)")
         database_url = _add_connections(airflow, model.url, warehouse)
+        jobs.add_connections(airflow)
         _backfill(airflow, lake / "_ai_checkpoints")
         _show(airflow, database_url, rows)
+        _show_jobs(jobs, airflow, database_url)
+        _triage(airflow, database_url)
         say(f"done in {time.monotonic() - started:.0f} s")
         _where_to_look(airflow, database_url, keep=options.keep)
 
@@ -144,16 +156,17 @@ def _airflow(lake: Path, warehouse: PostgresServer) -> contextlib.AbstractContex
 
 def _add_connections(airflow: RunningAirflow, model_url: str, warehouse: PostgresServer) -> str:
     """As a user would in the UI, so that they can be looked at there; the warehouse's URL."""
-    airflow.api.post(
-        "/connections",
-        {
-            "connection_id": "risk_model",
-            "conn_type": "ai_endpoint",
-            "description": "MLServer with a scikit-learn model",
-            "host": model_url,
-            "extra": f'{{"protocol": "open-inference", "model": "{MODEL}"}}',
-        },
-    )
+    for name in ("risk_model", "triage_model"):
+        airflow.api.post(
+            "/connections",
+            {
+                "connection_id": name,
+                "conn_type": "ai_endpoint",
+                "description": "MLServer with a scikit-learn model",
+                "host": model_url,
+                "extra": f'{{"protocol": "open-inference", "model": "{MODEL}"}}',
+            },
+        )
     database = warehouse.create_database("warehouse")
     airflow.api.post(
         "/connections",
@@ -222,13 +235,35 @@ def _show_warehouse(database_url: str, rows: dict[date, int]) -> None:
         raise processes.ServiceError("the warehouse does not hold every record exactly once")
 
 
+def _show_jobs(jobs: JobDemo, airflow: RunningAirflow, database_url: str) -> None:
+    say(f"[b]airflow dags trigger {JOBS_DAG_ID}[/]: submit, wait in the triggerer, land the replies")
+    totals = jobs.run(airflow, database_url)
+    table = Table("jobs", "completed", "begun again", "rows", "distinct", title="jobs, with their worker killed midway")
+    table.add_row(*(f"{number:,}" for number in astuple(totals)))
+    CONSOLE.print(table)
+    say(f"[green]nothing was lost, and nothing landed twice; {totals.again} jobs were begun again after kill -9[/]")
+
+
+def _triage(airflow: RunningAirflow, database_url: str) -> None:
+    """One synchronous call: its answer is a row."""
+    airflow.api.wait_for_dag(TRIAGE_DAG_ID)
+    run = airflow.api.trigger(TRIAGE_DAG_ID, conf={"date": DATES[0].isoformat(), "row": 17})
+    airflow.api.wait_for_run(TRIAGE_DAG_ID, run, deadline_seconds=RUN_SECONDS)
+    with psycopg.connect(database_url) as connection:
+        tables = connection.execute(
+            "SELECT table_name FROM information_schema.tables WHERE table_name IN ('triage_answers', 'triage_reviews')"
+        ).fetchall()
+    say(f"[b]airflow dags trigger {TRIAGE_DAG_ID}[/]: answered within 3 s, in {' '.join(name for (name,) in tables)}")
+
+
 def _where_to_look(airflow: RunningAirflow, database_url: str, *, keep: bool) -> None:
     here = FOLDER.relative_to(processes.REPOSITORY)
     CONSOLE.print(
         f"look at  {here}/lake/visits            the input\n"
         f"         {here}/lake/_ai_checkpoints   manifests, sealed segments, seals\n"
         f"         {here}/airflow/logs           task logs\n"
-        "         dags/batch_inference.py       the DAG        docs/batch-inference.md   the guide"
+        f"         {here}/jobs                   the workers' spec and log\n"
+        "         dags/batch_inference.py  request_reply.py  sync_call.py    the DAGs; docs/ has a guide for each"
     )
     if keep and sys.stdin.isatty():
         CONSOLE.print(f"open     {airflow.environment.url}/dags/{DAG_ID}\n         {database_url}")

@@ -14,13 +14,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from tests.support.kafka import KafkaCluster
     from tests.support.litserve import OpenAIServer
+    from tests.support.localstack import LocalStack
     from tests.support.ministack import MiniStack
     from tests.support.mlserver import ModelServer
     from tests.support.postgres import PostgresServer
 
 SEED_VARIABLE = "TEST_SEED"
-REAL_FIXTURES = {"postgres_server", "ministack_server", "model_server", "openai_server"}
+REAL_FIXTURES = {
+    "postgres_server",
+    "ministack_server",
+    "localstack_server",
+    "kafka_cluster",
+    "model_server",
+    "openai_server",
+}
 MARKER_OF_FOLDER = {"airflow_shell": "airflow", "end_to_end": "e2e", "faults": "fault"}
 
 
@@ -67,6 +76,24 @@ def ministack_server() -> Iterator[MiniStack]:
 
     with ministack.ministack() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def localstack_server() -> Iterator[LocalStack]:
+    """The second SQS for the whole session; take queues with fresh names."""
+    from tests.support import localstack
+
+    with localstack.localstack() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_cluster() -> Iterator[KafkaCluster]:
+    """Kafka's protocol for the whole session; take topics with fresh names from ``make_topic()``."""
+    from tests.support import kafka
+
+    with kafka.kafka() as cluster:
+        yield cluster
 
 
 @pytest.fixture

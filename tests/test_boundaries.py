@@ -40,6 +40,7 @@ AIRFLOW_AND_CLIENTS = (
     "airflow",
     "boto3",
     "botocore",
+    "confluent_kafka",
     "sqlalchemy",
     "duckdb",
     "psycopg",

@@ -40,11 +40,18 @@ def test_exported_names() -> None:
         "BlockReader",
         "FakeModelEndpoint",
         "Fault",
+        "InMemoryClaimChecks",
+        "InMemoryDeadLetters",
         "InMemoryGate",
         "InMemoryGoodAnswers",
+        "InMemoryJobStore",
+        "InMemoryQueue",
         "InMemorySink",
         "InMemoryStorage",
         "InMemoryStore",
+        "InMemoryTransport",
+        "QueueFaults",
+        "UnknownReply",
     ]
     assert all(getattr(testing, name).__doc__ for name in testing.__all__)
 

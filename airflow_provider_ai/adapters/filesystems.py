@@ -32,25 +32,32 @@ def open_filesystem(uri: str, options: StorageOptions | None = None) -> tuple[Fi
 
     :raises SpecError: for another scheme, a ``file://`` URI of another host, or an S3 URI without bucket
     """
-    scheme, separator, rest = uri.partition("://")
-    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
-        return _local(uri)
-    if scheme.lower() == "file":
-        return _local(_file_uri_path(uri))
+    path = local_path(uri)
+    if path is not None:
+        from pyarrow.fs import LocalFileSystem
+
+        return LocalFileSystem(), path
+    scheme, _, rest = uri.partition("://")
     if scheme.lower() == "s3":
         return _s3(rest, options or StorageOptions())
     raise SpecError(f"unknown scheme {scheme!r}: use a local path, file:// or s3://")
 
 
+def local_path(uri: str) -> str | None:
+    """The absolute path that a URI names on this machine; None for one that is elsewhere. Costs no ``pyarrow``."""
+    scheme, separator, _ = uri.partition("://")
+    if not separator or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*", scheme):
+        path = uri
+    elif scheme.lower() == "file":
+        path = _file_uri_path(uri)
+    else:
+        return None
+    return os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
+
+
 def is_local(filesystem: FileSystem) -> bool:
     """Whether paths of the file system are paths of this machine."""
     return str(filesystem.type_name) == "local"
-
-
-def _local(path: str) -> tuple[FileSystem, str]:
-    from pyarrow.fs import LocalFileSystem
-
-    return LocalFileSystem(), os.path.abspath(Path(path).expanduser())  # noqa: PTH100 - resolve() would follow links
 
 
 def _file_uri_path(uri: str) -> str:

@@ -14,15 +14,36 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from airflow_provider_ai import __version__
-from airflow_provider_ai.cli import batch_arguments, call_arguments, choose_arguments, store_arguments
+from airflow_provider_ai.cli import (
+    batch_arguments,
+    call_arguments,
+    choose_arguments,
+    dispatcher_arguments,
+    dlq_arguments,
+    jobs_arguments,
+    queues_arguments,
+    store_arguments,
+    worker_arguments,
+)
 from airflow_provider_ai.cli.arguments import AS_WRITTEN, Handler
 
 __all__ = ["main", "program"]
 
 _DESCRIPTION = """\
-AI services called the right way, without Airflow: one synchronous call with a deadline and a fallback, or a batch over
-a dataset, checkpointed and published exactly once. `choose` says which of them fits."""
-_COMMANDS = (batch_arguments, call_arguments, choose_arguments, store_arguments)
+AI services called the right way, without Airflow: one synchronous call with a deadline and a fallback, jobs
+through queues with workers that do each of them once, or a batch over a dataset, checkpointed and published exactly
+once. `choose` says which of them fits."""
+_COMMANDS = (
+    batch_arguments,
+    call_arguments,
+    choose_arguments,
+    dispatcher_arguments,
+    dlq_arguments,
+    jobs_arguments,
+    queues_arguments,
+    store_arguments,
+    worker_arguments,
+)
 
 
 def main(argv: Sequence[str] | None = None, *, runtime: Any = None) -> int:

@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
-from types import FrameType
 from typing import Any, Protocol
 
 from airflow_provider_ai.cli.endings import BAD_SPEC, COMPLETE, Endings, attempt
 from airflow_provider_ai.cli.progress import OnProgress, logging_to, shown_on
+from airflow_provider_ai.cli.stopping import stopped_by_signals
 from airflow_provider_ai.core.report import BatchReport, BatchStatus, StopToken
 from airflow_provider_ai.exceptions import (
     CorruptCheckpointError,
@@ -84,7 +82,7 @@ def run(arguments: argparse.Namespace, runtime: BatchRuntime | None) -> int:
         with shown_on(sys.stderr, quiet=arguments.quiet) as on_progress:
             return chosen.run_batch(job, verb=arguments.verb, on_progress=on_progress, stop=stop)
 
-    with _stopped_by_signals(stop), logging_to(sys.stderr, level):
+    with stopped_by_signals(stop), logging_to(sys.stderr, level):
         report, code = attempt(work, _ENDINGS, debug=level == "debug")
     if report is not None and code != BAD_SPEC:
         print(json.dumps({**asdict(report), "seconds": round(report.seconds, 3)}), flush=True)
@@ -125,25 +123,6 @@ def _job(path: str, runtime: BatchRuntime | None, *, need_api_key: bool) -> tupl
         storage=spec.storage,
     )
     return job, runtime
-
-
-# --- signals
-
-
-@contextmanager
-def _stopped_by_signals(stop: StopToken) -> Iterator[None]:
-    """SIGTERM and Ctrl-C ask the run to stop; a second Ctrl-C interrupts it at once."""
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        stop.stop(signal.Signals(number).name)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- status

@@ -69,7 +69,7 @@ def _no_bool(kinds: type | UnionType) -> Callable[[Any], bool]:
 
 
 TEXT = _Kind("a string", lambda value: isinstance(value, str))
-_NAMES = _Kind("a list of strings", lambda value: isinstance(value, list) and _texts(value))
+NAMES = _Kind("a list of strings", lambda value: isinstance(value, list) and _texts(value))
 _WHOLE = _Kind("an integer", _no_bool(int))
 _TABLE_OR_PATH = _Kind("a table or the path of a JSON file", lambda value: isinstance(value, dict | str))
 NUMBER = _Kind("a number", _no_bool(int | float))
@@ -79,8 +79,8 @@ _KIND_OF_HINT: dict[Any, _Kind] = {
     int: _WHOLE,
     float: NUMBER,
     bool: _Kind("true or false", lambda value: isinstance(value, bool)),
-    tuple[str, ...]: _NAMES,
-    Sequence[str]: _NAMES,
+    tuple[str, ...]: NAMES,
+    Sequence[str]: NAMES,
     Mapping[str, str]: _Kind("a table of strings", lambda value: isinstance(value, dict) and _texts(value.values())),
     Mapping[str, Any]: _Kind("a table", lambda value: isinstance(value, dict)),
     Any: _TABLE_OR_PATH,
@@ -160,8 +160,8 @@ class SpecShape:
                 raise SpecError(f"{key!r} in [{name}] must be {kind.name}, got {_type_name(value)}")
 
     def _unknown_key(self, table: str, key: str) -> str:
-        if table == "storage" and key in CREDENTIALS:
-            return f"{key!r} must not be in [storage]: credentials come from the environment (AWS_ACCESS_KEY_ID, …)"
+        if table in ("storage", "transport") and key in CREDENTIALS:
+            return f"{key!r} must not be in [{table}]: credentials come from the environment (AWS_ACCESS_KEY_ID, …)"
         home = next((name for name, known in self.known.items() if key in known), None)
         if home is not None:
             return f"unknown key {key!r} in [{table}]; did you mean {key!r} in [{home}]?"

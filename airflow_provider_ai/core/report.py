@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Literal
 
-Phase = Literal["plan", "infer", "publish", "reconcile"]
+Phase = Literal["plan", "infer", "publish", "reconcile", "submit", "wait"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

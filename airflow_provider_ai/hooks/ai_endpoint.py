@@ -7,16 +7,16 @@ The API key and header values are masked in task logs and never part of a messag
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, cast
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask_secret
 
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
+from airflow_provider_ai.hooks.extras import ConnectionFields, boolean, number, parse_extras
 
 CONNECTION_TYPE = "ai_endpoint"
 DEFAULT_PROTOCOL = "open-inference"
@@ -26,40 +26,12 @@ DEFAULT_SCHEMES = {"open-inference-grpc": "grpcs"}
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
-class ConnectionFields(Protocol):
-    """The part of an Airflow connection that is read here."""
-
-    conn_id: str
-    host: str | None
-    schema: str | None
-    port: int | None
-    password: str | None
-    extra: str | None
-
-
-def _boolean(value: Any) -> bool:
-    """True or False; the words are for connections given as a URI, whose extras are all text."""
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().lower()
-    if word not in ("true", "false", "1", "0", "yes", "no"):
-        raise ValueError("must be true or false")
-    return word in ("true", "1", "yes")
-
-
 def _price(value: Any) -> float:
-    return _number(value, "USD")
+    return number(value, "USD")
 
 
 def _seconds(value: Any) -> float:
-    return _number(value, "seconds")
-
-
-def _number(value: Any, unit: str) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"must be a number ({unit})") from None
+    return number(value, "seconds")
 
 
 def _headers(value: Any) -> dict[str, str]:
@@ -78,7 +50,7 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
     "model": str,
     "path": str,
     "headers": _headers,
-    "verify_tls": _boolean,
+    "verify_tls": boolean,
     "ca_file": str,
     "client_cert_file": str,
     "client_key_file": str,
@@ -92,7 +64,7 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
 def endpoint_settings(conn: ConnectionFields) -> EndpointSettings:
     """What the connection says. SpecError names the connection, the field and what it must be; never a secret."""
     try:
-        extras = _extras(conn.extra)
+        extras = parse_extras(conn.extra, EXTRAS)
         extras.setdefault("protocol", DEFAULT_PROTOCOL)
         if not extras.get("model"):
             raise SpecError("model must be a name; set it in the connection's Model field")
@@ -117,27 +89,6 @@ def _url(conn: ConnectionFields, protocol: str) -> str:
     # The checkpoints belong to the URL: naming the port that is meant anyway must not start them afresh.
     netloc = bare if port in (None, DEFAULT_PORTS.get(parts.scheme)) else f"{bare}:{port}"
     return parts._replace(netloc=netloc).geturl()
-
-
-def _extras(text: str | None) -> dict[str, Any]:
-    try:
-        body = json.loads(text) if text else {}
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise SpecError("the extra field must be a JSON object")
-    return {name: _extra(name, value) for name, value in body.items() if value not in (None, "", {})}
-
-
-def _extra(name: str, value: Any) -> Any:
-    if name not in EXTRAS:
-        near = difflib.get_close_matches(name, EXTRAS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(EXTRAS)}"
-        raise SpecError(f"unknown extra {name!r}{hint}")
-    try:
-        return EXTRAS[name](value)
-    except ValueError as error:
-        raise SpecError(f"extra {name!r} {error}") from None
 
 
 class AIEndpointHook(BaseHook):

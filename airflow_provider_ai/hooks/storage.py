@@ -21,12 +21,17 @@ def storage_options(uris: Iterable[str], aws_conn_id: str | None = DEFAULT_AWS_C
     """How to reach the S3 URIs among ``uris``; None when all of them are local."""
     if not any(uri.startswith("s3://") for uri in uris):
         return None
+    return aws_access(aws_conn_id, "s3")
+
+
+def aws_access(aws_conn_id: str | None, service: str) -> StorageOptions:
+    """Endpoint, region and keys of an AWS connection, for one service; keys only when it holds some or names a role."""
     # The amazon provider costs a second of import; local runs do without.
     from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
 
-    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=aws_conn_id, client_type="s3")
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=aws_conn_id, client_type=service)
     config = hook.conn_config
-    region, endpoint = config.region_name, config.get_service_endpoint_url("s3")
+    region, endpoint = config.region_name, config.get_service_endpoint_url(service)
     if not _holds_keys(config):
         return StorageOptions(region=region, endpoint_url=endpoint)
     keys = hook.get_credentials()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
@@ -125,8 +124,7 @@ class BatchOperator(BaseOperator):
         render = super().render_template
         if not isinstance(content, WarehouseSink):
             return render(content, context, jinja_env, seen_oids)
-        fields = {name: render(value, context, jinja_env) for name, value in asdict(content).items() if value}
-        return replace(content, **fields)
+        return content.rendered(lambda value: render(value, context, jinja_env))
 
     def execute(self, context: Context) -> Any:
         """One phase of the batch. Raises AirflowFailException where a retry cannot help."""

@@ -12,9 +12,9 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowException, BaseOperator, Context
+from airflow.providers.common.compat.sdk import AirflowException, Context
 
 from airflow_provider_ai.core.call_guards import check_execution_timeout, check_fallback, check_usual_time
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings, seconds_of
@@ -26,14 +26,10 @@ from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID
 from airflow_provider_ai.operators.call_connections import CallConnections, resolve_connections
 from airflow_provider_ai.operators.call_metrics import count_answer
-from airflow_provider_ai.operators.errors import airflow_error
-from airflow_provider_ai.operators.hidden import Hidden, Inputs, ids_of_data
+from airflow_provider_ai.operators.hidden_fields import HiddenFieldsOperator, explained
 from airflow_provider_ai.operators.parse_time import endpoint_at_parse_time
-from airflow_provider_ai.operators.typed_templates import render_typed
 
 if TYPE_CHECKING:
-    import jinja2
-
     from airflow_provider_ai.core.answer import Answer
 
 DEADLINE = timedelta(seconds=3)
@@ -89,7 +85,7 @@ def _check_usual_time(conn_id: str, endpoint: Any, settings: CallSettings) -> No
         raise SpecError(f"connection {conn_id!r}: {error}") from None
 
 
-class CallOperator(BaseOperator):
+class CallOperator(HiddenFieldsOperator):
     """One synchronous call with a hard deadline and an answer in any case.
 
     :param endpoint_conn_id: Airflow connection of type ``ai_endpoint`` (templated)
@@ -145,36 +141,9 @@ class CallOperator(BaseOperator):
         check_execution_timeout(self.execution_timeout, self.settings.deadline_seconds)
         _check_connection(endpoint_conn_id, self.settings)
 
-    def render_template(
-        self,
-        content: Any,
-        context: Context,
-        jinja_env: jinja2.Environment | None = None,
-        seen_oids: set[int] | None = None,
-    ) -> Any:
-        """Also renders what is hidden. What comes from other tasks is data and is not rendered."""
-        render = super().render_template
-        if not isinstance(content, Hidden):
-            return render(content, context, jinja_env, seen_oids)
-        env = jinja_env or self.get_template_env()
-        data = (seen_oids or set()) | ids_of_data(self, content)
-        if id(content.origin) in data:
-            return content
-        try:
-            if isinstance(content, Inputs):
-                return content.rendered(lambda value: render_typed(value, cast(Any, context), env, cast(Any, render)))
-            return content.rendered(lambda value: render(value, context, env, data))
-        except SpecError as error:
-            failure = airflow_error(error)
-        raise failure
-
     def execute(self, context: Context) -> Any:
         """The answer as plain JSON, see :class:`airflow_provider_ai.core.answer.Answer`."""
-        try:
-            return self.answer(context).to_dict()
-        except Exception as error:  # noqa: BLE001 - mapped below, outside of the handler, so that no context sticks to it
-            failure = airflow_error(error)
-        raise failure
+        return explained(lambda: self.answer(context).to_dict())
 
     @abstractmethod
     def answer(self, context: Context) -> Answer:

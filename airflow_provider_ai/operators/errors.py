@@ -17,7 +17,10 @@ from airflow_provider_ai.exceptions import (
     CorruptCheckpointError,
     InputChangedError,
     InputError,
+    JobMismatchError,
     QuarantineThresholdError,
+    QueueError,
+    QueueUnavailableError,
     ReconciliationError,
     SinkError,
     SinkUnavailableError,
@@ -27,7 +30,18 @@ from airflow_provider_ai.exceptions import (
 log = logging.getLogger(__name__)
 
 # A retry of the same task meets the same wall.
-FINAL = (SpecError, InputError, CorruptCheckpointError, QuarantineThresholdError, SinkError, ReconciliationError)
+FINAL = (
+    SpecError,
+    InputError,
+    CorruptCheckpointError,
+    QuarantineThresholdError,
+    SinkError,
+    ReconciliationError,
+    JobMismatchError,
+    QueueError,
+)
+# But not these of them: what is down comes back.
+TEMPORARY = (SinkUnavailableError, QueueUnavailableError)
 
 # The messages say what happened and what would help; this says where to click. The first class that fits.
 ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
@@ -40,6 +54,9 @@ ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
     ),
     (SinkUnavailableError, "retries go on by themselves; after the last one, clear this task."),
     (SinkError, "once the table and the grants are right, clear this task."),
+    (JobMismatchError, "put the requests back as they were and clear this task, or start a new run."),
+    (QueueUnavailableError, "retries go on by themselves; after the last one, clear this task."),
+    (QueueError, "once the queues and the rights are right, clear this task."),
     (ReconciliationError, "clear the publish task and the tasks after it; they call no model."),
 )
 
@@ -53,7 +70,7 @@ def airflow_error(error: Exception) -> Exception:
     if isinstance(error, ImportError):
         return AirflowFailException(f"{error}. Install it on the workers, then clear this task; a retry cannot help.")
     if isinstance(error, AIProviderError):
-        final = isinstance(error, FINAL) and not isinstance(error, SinkUnavailableError)
+        final = isinstance(error, FINAL) and not isinstance(error, TEMPORARY)
         return (AirflowFailException if final else AirflowException)(_with_advice(error))
     for frame in traceback.extract_tb(error.__traceback__):
         log.error("  at %s:%s in %s", frame.filename, frame.lineno, frame.name)

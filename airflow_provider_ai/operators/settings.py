@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from airflow.providers.common.compat.sdk import Param
@@ -43,6 +44,10 @@ class WarehouseSink:
         require(isinstance(self.table, str) and bool(self.table), "sink table must be a name", self.table)
         ok = self.schema is None or (isinstance(self.schema, str) and bool(self.schema))
         require(ok, "sink schema must be a name or absent", self.schema)
+
+    def rendered(self, render: Callable[[Any], Any]) -> WarehouseSink:
+        """The same with its templates rendered: it is frozen, and so cannot be rendered in place."""
+        return replace(self, **{name: render(value) for name, value in asdict(self).items() if value})
 
     def serialize(self) -> dict[str, Any]:
         """How Airflow shows it under Rendered Templates."""

@@ -25,6 +25,8 @@ from airflow_provider_ai.core.shared_breaker import (
     bucket_start,
 )
 from airflow_provider_ai.exceptions import StoreUnavailableError
+from airflow_provider_ai.testing.dead_letters import InMemoryDeadLetters
+from airflow_provider_ai.testing.job_store import InMemoryJobStore
 
 Clock = Callable[[], float]
 
@@ -42,6 +44,8 @@ class InMemoryStore:
         self._clock = clock
         self._endpoints: dict[str, _Endpoint] = defaultdict(_Endpoint)
         self._answers = InMemoryGoodAnswers(clock=clock, require=self._require_available)
+        self._jobs = InMemoryJobStore(clock=clock, require=self._require_available)
+        self._dead_letters = InMemoryDeadLetters(clock=clock, require=self._require_available)
 
     def gate(self, settings: CallSettings) -> InMemoryGate:
         """A gate; all gates of this store share their breakers and slots."""
@@ -57,6 +61,14 @@ class InMemoryStore:
     def answers(self) -> InMemoryGoodAnswers:
         """The answers of this store."""
         return self._answers
+
+    def jobs(self) -> InMemoryJobStore:
+        """The jobs of this store."""
+        return self._jobs
+
+    def dead_letters(self) -> InMemoryDeadLetters:
+        """The dead letters of this store."""
+        return self._dead_letters
 
     def prepare(self) -> None:
         """As a real one connects."""

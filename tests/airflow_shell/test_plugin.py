@@ -25,7 +25,7 @@ def plugin() -> ModuleType:
 def test_the_tab_leads_to_the_page(plugin: ModuleType) -> None:
     """What is registered fits together, and the page is there."""
     [view] = plugin.AIPatternsPlugin.external_views
-    [registered] = plugin.AIPatternsPlugin.fastapi_apps
+    registered, _webhooks = plugin.AIPatternsPlugin.fastapi_apps
     assert view["destination"] == "dag_run"
     assert view["href"].startswith(f"{registered['url_prefix']}/batch-progress?")
     assert "{DAG_ID}" in view["href"]

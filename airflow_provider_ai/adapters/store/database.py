@@ -49,12 +49,14 @@ class Database(ABC):
 
     :ivar where: the store in messages: kind, host or file; no credentials
     :ivar now: the store's clock inside a statement; its parameters are :meth:`moment`
+    :param durable: whether a commit waits for the disk
     """
 
     where: str
 
-    def __init__(self, url: URL, *, timeout_seconds: float, clock: Clock | None) -> None:
+    def __init__(self, url: URL, *, timeout_seconds: float, clock: Clock | None, durable: bool = False) -> None:
         self.timeout_seconds = timeout_seconds
+        self._durable = durable
         self._url = url
         self._clock = clock
         self._engine: Engine | None = None
@@ -76,13 +78,34 @@ class Database(ABC):
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A session in which each statement commits by itself, and may be lost with the server's power.
+        """A session in which each statement commits by itself. Unless durable it may be lost with the server's power.
 
         :raises StoreUnavailableError: when the database does not answer in time
         """
         with self._explained(), self._connection() as connection:
             yield self._session(connection)
         self._after_session()
+
+    @contextmanager
+    def together(self) -> Iterator[Session]:
+        """A session whose statements are one transaction.
+
+        :raises StoreUnavailableError: when the database does not answer in time
+        """
+        with self._explained(), self._connection() as connection:
+            session = self._session(connection)
+            session.attempt(lambda here: here.exec_driver_sql(self._begin))
+            try:
+                yield session
+                connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                _roll_back(connection)
+                raise
+        self._after_session()
+
+    def durable(self) -> Database:
+        """The same database, through connections of its own whose commits wait for the disk."""
+        return type(self)(self._url, timeout_seconds=self.timeout_seconds, clock=self._clock, durable=True)
 
     @contextmanager
     def transaction(self, timeout_seconds: float) -> Iterator[Connection]:
@@ -101,6 +124,9 @@ class Database(ABC):
             engine.dispose()
 
     # --- what databases differ in
+
+    _begin: str
+    """Begins a transaction that may write."""
 
     @abstractmethod
     def insert(self, table: sa.Table) -> Any:
@@ -179,6 +205,14 @@ class Database(ABC):
         else:
             return
         raise explained
+
+
+def _roll_back(connection: Connection) -> None:
+    """No connection goes back into the pool with a transaction that is still open."""
+    try:
+        connection.exec_driver_sql("ROLLBACK")
+    except exc.SQLAlchemyError:
+        connection.invalidate()
 
 
 class Patience:

@@ -1,8 +1,9 @@
 """A store in PostgreSQL, through psycopg 3. The clock is the server's, so hosts may disagree about the time.
 
 Sessions commit with ``synchronous_commit = off``: nobody waits for the server's disk, and what can be lost with its
-power is a fraction of a second of counters and leases. The server ends a statement that takes too long; should the
-server itself hang, or the network, the connection is given up a little later from this side.
+power is a fraction of a second of counters and leases; what may not be lost goes through durable ones. The server ends
+a statement that takes too long; should the server itself hang, or the network, the connection is given up a little
+later from this side.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ _LOCK = 0x61695F73746F7265  # "ai_store"; advisory locks are numbers
 class PostgresqlDatabase(Database):
     """A PostgreSQL database."""
 
-    def __init__(self, url: URL, *, timeout_seconds: float, clock: Clock | None) -> None:
+    _begin = "BEGIN"
+
+    def __init__(self, url: URL, *, timeout_seconds: float, clock: Clock | None, durable: bool = False) -> None:
         self.where = f"PostgreSQL store at {url.host or 'its socket'}:{url.port or 5432}"
-        super().__init__(url.set(drivername="postgresql+psycopg"), timeout_seconds=timeout_seconds, clock=clock)
+        super().__init__(
+            url.set(drivername="postgresql+psycopg"), timeout_seconds=timeout_seconds, clock=clock, durable=durable
+        )
 
     def insert(self, table: sa.Table) -> Any:
         """INSERT … ON CONFLICT."""
@@ -54,7 +59,8 @@ class PostgresqlDatabase(Database):
         connection = _LimitedConnection.connect(*arguments, **options, autocommit=True)
         connection.limit_seconds = self.timeout_seconds + _GRACE_SECONDS
         milliseconds = math.ceil(self.timeout_seconds * 1000)
-        connection.execute(f"SET statement_timeout = {milliseconds}; SET synchronous_commit = off")
+        waits = "on" if self._durable else "off"
+        connection.execute(f"SET statement_timeout = {milliseconds}; SET synchronous_commit = {waits}")
         return connection
 
     @contextmanager

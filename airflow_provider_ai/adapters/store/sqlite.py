@@ -2,7 +2,7 @@
 
 SQLite's own wait for a lock sleeps up to 100 ms between two tries; here a try costs a fraction of a millisecond, so
 that many processes get through within the time a call has for the store. Power loss can take the last commits, a crash
-of a process cannot.
+of a process cannot; through a durable connection each commit waits for the disk, and power loss takes none.
 
 Commits only append to the WAL. Moving its pages into the file costs fsyncs, which no caller shall make: once it is
 ``WAL_BYTES`` long, a thread of whichever process notices first moves them, while that process goes on with its call. As
@@ -62,7 +62,9 @@ _UNUSABLE = {
 class SqliteDatabase(Database):
     """A SQLite file. The clock is that of this machine, which all processes that use the file share."""
 
-    def __init__(self, url: URL, *, timeout_seconds: float, clock: Clock | None) -> None:
+    _begin = "BEGIN IMMEDIATE"
+
+    def __init__(self, url: URL, *, timeout_seconds: float, clock: Clock | None, durable: bool = False) -> None:
         path = url.database or ""
         if path in ("", ":memory:") or path.startswith("file:"):
             raise SpecError("the store's url must name a SQLite file: other processes cannot see an in-memory database")
@@ -70,7 +72,9 @@ class SqliteDatabase(Database):
         self._wal = f"{path}-wal"
         self._checkpoint_after = 0.0
         self.where = f"SQLite store {path}"
-        super().__init__(url.set(drivername="sqlite"), timeout_seconds=timeout_seconds, clock=clock or time.time)
+        super().__init__(
+            url.set(drivername="sqlite"), timeout_seconds=timeout_seconds, clock=clock or time.time, durable=durable
+        )
 
     def exists(self) -> bool:
         """Whether the file is there."""
@@ -86,7 +90,7 @@ class SqliteDatabase(Database):
     def _make_engine(self, url: URL, **options: Any) -> Engine:
         engine = sa.create_engine(url, connect_args={"timeout": 0.0, "check_same_thread": False}, **options)
         event.listen(engine, "do_connect", self._before_connect)
-        event.listen(engine, "connect", _set_up)
+        event.listen(engine, "connect", self._set_up)
         return engine
 
     def _before_connect(self, dialect: Any, record: Any, arguments: Any, options: Any) -> None:
@@ -99,10 +103,17 @@ class SqliteDatabase(Database):
                 if not self._path.exists():
                     self._path.parent.mkdir(parents=True, exist_ok=True)
                     os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                    _sync(self._path.parent)
             except FileExistsError:
                 pass  # another process was faster
             except OSError as error:
                 raise StoreError(f"{self.where}: the file cannot be made ({error.strerror})") from None
+
+    def _set_up(self, connection: sqlite3.Connection, record: Any) -> None:
+        for statement in _SETTINGS:
+            connection.execute(statement)
+        if self._durable:
+            connection.execute("PRAGMA synchronous = FULL")
 
     def _connection(self) -> Connection:
         return until_free(self._engine_here().connect, Patience(self.timeout_seconds))
@@ -180,15 +191,19 @@ def until_free(attempt: Callable[[], T], patience: Patience) -> T:
         time.sleep(random.uniform(_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS))
 
 
-def _set_up(connection: sqlite3.Connection, record: Any) -> None:
-    for statement in _SETTINGS:
-        connection.execute(statement)
-
-
 def _empty_wal(connection: sqlite3.Connection) -> None:
     """Most of it beside the writers, the rest with the writers' lock: else it would never catch up with them."""
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
+
+def _sync(folder: Path) -> None:
+    """A new file's name must survive a power cut as its commits do."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _code(error: exc.DBAPIError) -> int:

@@ -7,8 +7,10 @@ from contextlib import contextmanager
 
 from airflow_provider_ai.adapters.store import schema
 from airflow_provider_ai.adapters.store.database import Database, Session
+from airflow_provider_ai.adapters.store.dead_letters import StoredDeadLetters
 from airflow_provider_ai.adapters.store.gate import SharedGate
 from airflow_provider_ai.adapters.store.good_answers import GoodAnswerStore
+from airflow_provider_ai.adapters.store.jobs import StoredJobs
 from airflow_provider_ai.core.call_settings import CallSettings
 
 _UPGRADE_SECONDS = 60.0
@@ -19,6 +21,8 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._durable: Database | None = None
+        self._jobs: StoredJobs | None = None
         self._ready = False
 
     def __repr__(self) -> str:
@@ -37,6 +41,16 @@ class Store:
         """Last good answers."""
         return GoodAnswerStore(self)
 
+    def jobs(self) -> StoredJobs:
+        """Jobs and the inbox; always the same ones, whose threads share commits."""
+        if self._jobs is None:
+            self._jobs = StoredJobs(self)
+        return self._jobs
+
+    def dead_letters(self) -> StoredDeadLetters:
+        """Dead letters."""
+        return StoredDeadLetters(self)
+
     def prepare(self) -> None:
         """Connect, and make the tables when there are none yet; the first session would do it."""
         with self.session():
@@ -52,6 +66,22 @@ class Store:
         if not self._ready:
             self._make_ready()
         with self.database.session() as session:
+            yield session
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """A session whose statements are one transaction, which survives a power cut.
+
+        :raises StoreUnavailableError: when the database does not answer in time
+        :raises StoreSchemaError: when its tables are older or newer than this package
+        """
+        with self._durable_database().together() as session:
+            yield session
+
+    @contextmanager
+    def durable_session(self) -> Iterator[Session]:
+        """As :meth:`session`, but each commit survives a power cut."""
+        with self._durable_database().session() as session:
             yield session
 
     def revision(self) -> str | None:
@@ -72,6 +102,15 @@ class Store:
     def close(self) -> None:
         """Close the connections that are not in use. The next session opens new ones."""
         self.database.close()
+        if self._durable is not None:
+            self._durable.close()
+
+    def _durable_database(self) -> Database:
+        if not self._ready:
+            self._make_ready()
+        if self._durable is None:
+            self._durable = self.database.durable()
+        return self._durable
 
     def _make_ready(self) -> None:
         found = self.revision()

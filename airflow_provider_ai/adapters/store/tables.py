@@ -54,3 +54,69 @@ GOOD_ANSWERS = sa.Table(
     sa.Column("model", sa.Text(), nullable=False),
     sa.Column("given_at", sa.Double(), nullable=False, index=True),
 )
+
+# One row per job, its place in the inbox included: an outcome has arrived when inbox_state says so, and is then the
+# job's own. The names of tables and columns are words of the contract, except that GROUP is one of SQL.
+JOBS = sa.Table(
+    "ai_jobs",
+    METADATA,
+    sa.Column("job_id", sa.Text(), primary_key=True),
+    sa.Column("submission", sa.Text(), nullable=False),
+    sa.Column("position", sa.Integer(), nullable=False),
+    sa.Column("generation", sa.Integer(), nullable=False),
+    sa.Column("superseded", sa.Boolean(), nullable=False),  # there is a later generation
+    sa.Column("predecessor", sa.Text()),
+    sa.Column("state", sa.Text(), nullable=False),
+    sa.Column("owner", sa.Text(), nullable=False),
+    sa.Column("fence", sa.BigInteger(), nullable=False),
+    sa.Column("attempts", sa.Integer(), nullable=False),
+    sa.Column("abandoned", sa.Integer(), nullable=False),
+    sa.Column("lease_until", sa.Double(), nullable=False),
+    sa.Column("lease_seconds", sa.Double(), nullable=False),
+    sa.Column("sent", sa.Boolean(), nullable=False),
+    sa.Column("submitted_at", sa.Double(), nullable=False),
+    sa.Column("touched_at", sa.Double(), nullable=False),  # anything but a heartbeat
+    sa.Column("expires_at", sa.Double()),
+    sa.Column("tenant", sa.Text()),
+    sa.Column("webhook", sa.Boolean(), nullable=False),
+    sa.Column("inbox_state", sa.Text()),
+    sa.Column("inbox_via", sa.Text()),
+    sa.Column("reason", sa.Text()),
+    sa.Column("payload_sha256", sa.Text(), nullable=False),
+    sa.Column("payload_codec", sa.Text(), nullable=False),
+    sa.Column("payload_ref", sa.Text()),
+    sa.Column("result_sha256", sa.Text()),
+    sa.Column("result_codec", sa.Text()),
+    sa.Column("result_ref", sa.Text()),
+    sa.Column("payload_inline", sa.LargeBinary()),  # last: what a query does not ask for is then not read
+    sa.Column("result_inline", sa.LargeBinary()),
+    sa.Index("ix_ai_jobs_place", "submission", "position", "generation", unique=True),
+    sa.Index("ix_ai_jobs_waiting", "submission", "position", "superseded", "inbox_state"),
+    sa.Index("ix_ai_jobs_upkeep", "inbox_state", "state", "touched_at"),
+    sa.Index("ix_ai_jobs_expiry", "state", "expires_at"),
+)
+
+# Replies that belong to no job, by the hash of the message: one that comes again is kept once.
+UNKNOWN_REPLIES = sa.Table(
+    "ai_unknown_replies",
+    METADATA,
+    sa.Column("digest", sa.Text(), primary_key=True),
+    sa.Column("job_id", sa.Text()),
+    sa.Column("via", sa.Text(), nullable=False),
+    sa.Column("reason", sa.Text(), nullable=False),
+    sa.Column("message", sa.LargeBinary(), nullable=False),
+    sa.Column("received_at", sa.Double(), nullable=False, index=True),
+)
+
+# Messages taken out of the dead letter queue; their bytes have passed the codec that is named beside them.
+DEAD_LETTERS = sa.Table(
+    "ai_dead_letters",
+    METADATA,
+    sa.Column("letter_id", sa.Text(), primary_key=True),
+    sa.Column("job_id", sa.Text(), index=True),
+    sa.Column("reason", sa.Text(), nullable=False),
+    sa.Column("source", sa.Text(), nullable=False),
+    sa.Column("received_at", sa.Double(), nullable=False, index=True),
+    sa.Column("codec", sa.Text(), nullable=False),
+    sa.Column("message", sa.LargeBinary(), nullable=False),
+)

@@ -24,13 +24,16 @@ _MAX_TOKENS = 2**53
 _TOKEN_CHARACTERS = 4  # OpenAI's rule of thumb for English: https://help.openai.com/en/articles/4936856
 
 
-def to_json(value: object) -> bytes:
+def to_json(value: object, *, sort_keys: bool = False) -> bytes:
     """JSON of record values: dates as ISO 8601, Decimal as an exact number, bytes as Base64, durations in seconds.
 
     NaN and infinity become null. UnrenderableRecordError for what has no JSON form.
+
+    :param sort_keys: equal values give equal bytes
     """
+    option = orjson.OPT_SERIALIZE_NUMPY | (orjson.OPT_SORT_KEYS if sort_keys else 0)
     try:
-        return orjson.dumps(value, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(value, default=_plain, option=option)
     except (TypeError, RecursionError):
         raise UnrenderableRecordError(reasons.NOT_ENCODABLE) from None
 

@@ -20,6 +20,8 @@ from typing import Any
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.call_ports import Evidence
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings
+from airflow_provider_ai.core.jobs import ClaimRefusal
+from tests.adapters.store.jobs import done, new_jobs
 from tests.adapters.store.mutants import MUTANTS
 from tests.support.processes import REPOSITORY, child_environment
 
@@ -61,6 +63,8 @@ class Member:
         self.settings = CallSettings(breaker=breaker, max_concurrent_calls=order.get("slots", 64))
         self.store = open_store(order["url"], timeout_seconds=TIMEOUT_SECONDS)
         self.gate = self.store.gate(self.settings)
+        self.jobs = self.store.jobs()
+        self.name = f"worker-{number}"
 
     def together(self) -> None:
         """Go on when all are here."""
@@ -132,8 +136,62 @@ def open_new(member: Member) -> dict[str, Any]:
     return {"admitted": admission.refused is None, "alembic": "alembic" in sys.modules}
 
 
+def claim_all(member: Member) -> dict[str, Any]:
+    """Claim all of ``jobs`` jobs, each member in an order of its own; the positions of those that were granted."""
+    wanted = new_jobs(member.order["jobs"])
+    member.chance.shuffle(wanted)
+    member.together()
+    granted = []
+    for job in wanted:
+        claim = member.jobs.claim(
+            job.job_id, sha256=job.payload.sha256, owner=member.name, lease_seconds=600, max_attempts=1_000
+        )
+        granted += [job.position] if claim.refusal is None else []
+    return {"granted": granted}
+
+
+def work(member: Member) -> dict[str, Any]:
+    """Do ``jobs`` jobs together, and dawdle beyond the lease now and then; the results that were taken as recorded."""
+    wanted = new_jobs(member.order["jobs"])
+    member.chance.shuffle(wanted)
+    member.together()
+    recorded, late = [], 0
+    while wanted:
+        job = wanted.pop(0)
+        claim = member.jobs.claim(
+            job.job_id, sha256=job.payload.sha256, owner=member.name, lease_seconds=0.05, max_attempts=1_000
+        )
+        if claim.refusal is ClaimRefusal.HELD:
+            wanted.append(job)
+            continue
+        if claim.refusal is None:
+            member.dawdle(0.15 if member.chance.random() < 0.2 else 0.002)
+            mine = done(f"{member.name}/{claim.fence}".encode())
+            outcome = member.jobs.complete(job.job_id, owner=member.name, fence=claim.fence, outcome=mine)
+            if outcome == mine:
+                recorded.append([job.position, f"{member.name}/{claim.fence}"])
+            else:
+                late += 1
+                wanted.append(job)
+    return {"recorded": recorded, "late": late}
+
+
+def submit_all(member: Member) -> dict[str, Any]:
+    """Submit the same jobs as everyone, in an order of its own; then tell their outcome, likewise."""
+    wanted = new_jobs(member.order["jobs"])
+    member.chance.shuffle(wanted)
+    member.together()
+    found = member.jobs.submit(wanted)
+    member.together()
+    member.jobs.sent([job.job_id for job in wanted])
+    known = [member.jobs.receive_many({job.job_id: done()}, via=member.name) for job in wanted[:50]]
+    some = {job.job_id: done(member.name.encode()) for job in wanted}
+    known.append(member.jobs.receive_many(some, via=member.name))
+    return {"found": [job.position for job in found] == [job.position for job in wanted], "known": len(known[-1])}
+
+
 TASKS: dict[str, Callable[[Member], dict[str, Any]]] = {
-    task.__name__: task for task in (ask, count, crowd_in, fail_together, open_new)
+    task.__name__: task for task in (ask, count, crowd_in, fail_together, open_new, claim_all, work, submit_all)
 }
 
 

@@ -1,4 +1,4 @@
-"""Broken variants of the gate, each with a mistake that is easily made. The crowd must catch them."""
+"""Broken variants of the gate and the job store, each with a mistake that is easily made. The crowd must catch them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_provider_ai.adapters.store import job_statements
 from airflow_provider_ai.adapters.store.gate import SharedGate
 from airflow_provider_ai.adapters.store.gate_statements import CHANGES, ENDPOINT, GateStatements
-from airflow_provider_ai.adapters.store.tables import BREAKERS, BUCKETS, SLOTS
+from airflow_provider_ai.adapters.store.jobs import StoredJobs
+from airflow_provider_ai.adapters.store.tables import BREAKERS, BUCKETS, JOBS, SLOTS
 from airflow_provider_ai.core import shared_breaker
 from airflow_provider_ai.core.circuit_breaker import BreakerState
+from airflow_provider_ai.core.jobs import Claim
 
 _BETWEEN_SECONDS = 0.001  # what a busy machine puts between reading and writing
 
@@ -71,6 +74,44 @@ def look_then_take() -> None:
     SharedGate._claim = claim  # type: ignore[method-assign]
 
 
+def no_lease_check() -> None:
+    """Whoever has the message may begin the job."""
+    job_statements.held = lambda now: sa.false()  # type: ignore[assignment]
+
+
+def look_then_claim() -> None:
+    """A job is looked up and then taken, without looking again."""
+    real = StoredJobs.claim
+
+    def claim(self: StoredJobs, job_id: str, *, owner: str, lease_seconds: float, **rest: Any) -> Claim:
+        job = self.job(job_id)
+        if job is None or job.state.value != "pending":
+            return real(self, job_id, owner=owner, lease_seconds=lease_seconds, **rest)
+        time.sleep(_BETWEEN_SECONDS)
+        fence = job.fence + 1
+        taken = {"state": "running", "owner": owner, "fence": fence, "lease_until": time.time() + lease_seconds}
+        with self._store.session() as session:
+            mine = sa.update(JOBS).where(JOBS.c.job_id == job_id)
+            session.run(mine.values(**taken, lease_seconds=lease_seconds, attempts=job.attempts + 1), {})
+        return Claim(refusal=None, job=job, fence=fence)
+
+    StoredJobs.claim = claim  # type: ignore[method-assign,assignment]
+
+
+def no_fence_check() -> None:
+    """Whoever has worked on a job may say how it ended."""
+    job_statements._UNDER_FENCE = sa.and_(sa.bindparam("of_owner") != "", sa.bindparam("of_fence") > 0)
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
-    mutant.__name__: mutant for mutant in (blind_write, no_lease, get_then_set, look_then_take)
+    mutant.__name__: mutant
+    for mutant in (
+        blind_write,
+        no_lease,
+        get_then_set,
+        look_then_take,
+        no_lease_check,
+        look_then_claim,
+        no_fence_check,
+    )
 }

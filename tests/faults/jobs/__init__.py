@@ -1,0 +1,1 @@
+"""Faults of the asynchronous pattern: real processes, and what must hold afterwards."""
