@@ -93,7 +93,7 @@ test-fast: install ## The tests that need no service and no Airflow (under 60 se
 		--ignore tests/airflow_shell --ignore tests/end_to_end --ignore tests/faults $(PYTEST_ARGS)
 
 .PHONY: chaos
-chaos: install ## The asynchronous pattern under kills, outages and a lying queue, ROUNDS times over (about 2 minutes each)
+chaos: install ## The asynchronous pattern under kills, outages and a lying queue, ROUNDS times over (about 3 minutes each)
 	AI_FAULT_ROUNDS=$(ROUNDS) $(PYTEST) tests/faults/jobs/test_chaos.py -s $(PYTEST_ARGS)
 
 .PHONY: lint
