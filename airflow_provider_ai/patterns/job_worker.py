@@ -1,6 +1,7 @@
 """The worker of the asynchronous pattern: a Competing Consumer of the request queue, and an Idempotent Receiver.
 
-A message is fetched only when there is a free slot for its job. What happens to it then is
+A message is fetched only when there is a free slot for its job, or will be when it arrives
+(:mod:`airflow_provider_ai.patterns.slots`). What happens to it then is
 :mod:`airflow_provider_ai.patterns.job_attendant`'s to say. The slot is free once the handler has ended: recording and
 publishing go on beside the next job, but never for more messages than there are slots.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from airflow_provider_ai.core.job_handling import Handler
@@ -20,12 +21,14 @@ from airflow_provider_ai.patterns.job_attendant import Attendant, Webhook
 from airflow_provider_ai.patterns.job_heartbeats import Heartbeats
 from airflow_provider_ai.patterns.job_tries import JobTries
 from airflow_provider_ai.patterns.port_calls import PortCalls
+from airflow_provider_ai.patterns.slots import Slots
 from airflow_provider_ai.patterns.worker_ports import THREADS, WorkerPorts
 
 _BATCH = 10
-_LOOKS = 3
-_AT_ONCE = 2  # messages in flight, as multiples of the slots: what is handled, and what is being recorded
+_LOOKS = 4
+_AT_ONCE = 3  # messages in flight, as multiples of the slots: what is handled, and what is being recorded
 _SHORTEST_LOOK_SECONDS = 0.05
+_LONGEST_WAIT_SECONDS = 1.0  # for a slot that was counted on
 _STOP_SHARE = 0.25  # of the grace, for giving back what has not finished
 _STOP_SECONDS = 3.0
 _LAST_LOOK_SECONDS = 1.0  # beyond its wait, for a look that is under way when the worker stops
@@ -99,11 +102,11 @@ class JobWorker:
             settings=settings,
             metrics=self.metrics,
             epoch=epoch,
-            free_slot=lambda: self._give_slots(1),
+            free_slot=self._free_slot,
             webhook=webhook,
             small_bytes=small_bytes,
         )
-        self._free = settings.concurrency
+        self._slots = Slots(settings.concurrency)
         self._attending: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
@@ -156,10 +159,9 @@ class JobWorker:
     async def _fetch(self) -> None:
         """Look for messages while there is room. A second look beside the first only where there was plenty."""
         while not self._stopping:
-            room = min(_BATCH, self._free, _AT_ONCE * self._settings.concurrency - len(self._attending))
+            room = min(_BATCH, self._slots.room, _AT_ONCE * self._settings.concurrency - len(self._attending))
             looks = len(self._looking)
             if (room > 0 and not looks) or (room == _BATCH and self._plenty and looks < _LOOKS):
-                self._free -= room
                 self._start(self._look(room), self._looking)
             else:
                 self._news.clear()
@@ -167,24 +169,30 @@ class JobWorker:
 
     async def _look(self, room: int) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
-        deliveries: Sequence[Delivery] = ()
         began = loop.time()
-        try:
+        with self._slots.asking(room):
             deliveries = await self._ports.receive(
                 most=room,
                 wait_seconds=settings.poll_seconds,
                 visibility_seconds=settings.visibility_timeout_seconds,
             )
-        finally:
-            self._give_slots(room - len(deliveries))
+            turns = [self._slots.take(within_seconds=_LONGEST_WAIT_SECONDS) for _ in deliveries]
         self._has_looked = True
-        self._plenty = len(deliveries) == _BATCH
+        self._plenty = len(deliveries) == room
+        if not self._plenty:
+            self._slots.count_on_none()
         self.metrics.receives += len(deliveries)
         self.metrics.redeliveries += sum(delivery.receives > 1 for delivery in deliveries)
-        for delivery in deliveries:
-            self._start(self._attendant.attend(delivery), self._attending)
+        for delivery, turn in zip(deliveries, turns, strict=True):
+            self._start(self._attend(delivery, turn), self._attending)
         if not deliveries and loop.time() - began < _SHORTEST_LOOK_SECONDS:  # a queue that does not wait
             await asyncio.sleep(_SHORTEST_LOOK_SECONDS)
+
+    async def _attend(self, delivery: Delivery, turn: asyncio.Future[bool]) -> None:
+        if await turn:
+            await self._attendant.attend(delivery)
+        else:  # a handler takes longer than those before it: let another worker have the message
+            await self._ports.leave([delivery], seconds=0.0)
 
     def _start(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
@@ -200,8 +208,8 @@ class JobWorker:
 
         task.add_done_callback(done)
 
-    def _give_slots(self, number: int) -> None:
-        self._free += number
+    def _free_slot(self) -> None:
+        self._slots.give()
         self._news.set()
 
     def _count_loss(self) -> None:
