@@ -15,7 +15,7 @@ from typing import Any
 
 from airflow_provider_ai.core.job_handling import Handler
 from airflow_provider_ai.core.job_metrics import WorkerMetrics
-from airflow_provider_ai.core.job_ports import ContentCodec, Delivery, JobStore, Transport
+from airflow_provider_ai.core.job_ports import ContentCodec, JobStore, Transport
 from airflow_provider_ai.core.job_settings import WorkerSettings
 from airflow_provider_ai.patterns.job_attendant import Attendant, Webhook
 from airflow_provider_ai.patterns.job_heartbeats import Heartbeats
@@ -28,7 +28,6 @@ _BATCH = 10
 _LOOKS = 4
 _AT_ONCE = 3  # messages in flight, as multiples of the slots: what is handled, and what is being recorded
 _SHORTEST_LOOK_SECONDS = 0.05
-_LONGEST_WAIT_SECONDS = 1.0  # for a slot that was counted on
 _STOP_SHARE = 0.25  # of the grace, for giving back what has not finished
 _STOP_SECONDS = 3.0
 _LAST_LOOK_SECONDS = 1.0  # beyond its wait, for a look that is under way when the worker stops
@@ -102,14 +101,13 @@ class JobWorker:
             settings=settings,
             metrics=self.metrics,
             epoch=epoch,
-            free_slot=self._free_slot,
             webhook=webhook,
             small_bytes=small_bytes,
         )
-        self._slots = Slots(settings.concurrency)
         self._attending: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
+        self._slots = Slots(settings.concurrency, on_room=self._news.set)
         self._stopping = False
         self._plenty = False
         self._has_looked = False
@@ -176,7 +174,7 @@ class JobWorker:
                 wait_seconds=settings.poll_seconds,
                 visibility_seconds=settings.visibility_timeout_seconds,
             )
-            turns = [self._slots.take(within_seconds=_LONGEST_WAIT_SECONDS) for _ in deliveries]
+            turns = [self._slots.line_up() for _ in deliveries]
         self._has_looked = True
         self._plenty = len(deliveries) == room
         if not self._plenty:
@@ -184,15 +182,9 @@ class JobWorker:
         self.metrics.receives += len(deliveries)
         self.metrics.redeliveries += sum(delivery.receives > 1 for delivery in deliveries)
         for delivery, turn in zip(deliveries, turns, strict=True):
-            self._start(self._attend(delivery, turn), self._attending)
+            self._start(self._attendant.attend(delivery, turn), self._attending)
         if not deliveries and loop.time() - began < _SHORTEST_LOOK_SECONDS:  # a queue that does not wait
             await asyncio.sleep(_SHORTEST_LOOK_SECONDS)
-
-    async def _attend(self, delivery: Delivery, turn: asyncio.Future[bool]) -> None:
-        if await turn:
-            await self._attendant.attend(delivery)
-        else:  # a handler takes longer than those before it: let another worker have the message
-            await self._ports.leave([delivery], seconds=0.0)
 
     def _start(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
@@ -207,10 +199,6 @@ class JobWorker:
                 log.debug("defect in the worker", exc_info=error)
 
         task.add_done_callback(done)
-
-    def _free_slot(self) -> None:
-        self._slots.give()
-        self._news.set()
 
     def _count_loss(self) -> None:
         self.metrics.lease_losses += 1
