@@ -62,6 +62,7 @@ class Attendant:
 
     :param epoch: seconds since the epoch
     :param free_slot: called once for each message, as soon as its handler has ended or will not be called
+    :param served_by: what answers jobs: the endpoint's model, or the handler function; it is recorded beside results
     :param small_bytes: results up to this size are packed without any I/O, and so at once instead of in a thread
     """
 
@@ -78,6 +79,7 @@ class Attendant:
         epoch: Callable[[], float],
         free_slot: Callable[[], None],
         webhook: Webhook | None = None,
+        served_by: str | None = None,
         small_bytes: int = 0,
     ) -> None:
         self._ports = ports
@@ -90,6 +92,7 @@ class Attendant:
         self._epoch = epoch
         self._free_slot = free_slot
         self._webhook = webhook
+        self._served_by = served_by
         self._small_bytes = small_bytes
         self._here: dict[str, Held] = {}
         self._suspect = asyncio.Lock()
@@ -193,7 +196,7 @@ class Attendant:
         outcome = Outcome(state=following.state, reason=following.reason)
         if output is not None:
             content = await self._kept(output, held.job_id)
-            outcome = _NOT_KEPT if content is None else replace(outcome, content=content)
+            outcome = _NOT_KEPT if content is None else replace(outcome, content=content, model=self._served_by)
         held.ending = True
         completion = Completion(job_id=held.job_id, fence=held.fence or 0, outcome=outcome)
         recorded = await self._ports.complete(completion)

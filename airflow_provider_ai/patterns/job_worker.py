@@ -37,6 +37,7 @@ class JobWorker:
 
     :param owner: names this worker to the store: another one for every process and start
     :param webhook: for jobs that ask for it
+    :param served_by: what answers jobs: the endpoint's model, or the handler function
     :param metrics: what to count in
     :param small_bytes: results up to this size are packed without any I/O
     :param lanes: changes of the store under way at a time, of each kind
@@ -56,6 +57,7 @@ class JobWorker:
         epoch: Callable[[], float],
         random: Callable[[], float],
         webhook: Webhook | None = None,
+        served_by: str | None = None,
         metrics: WorkerMetrics | None = None,
         lanes: int = 1,
         small_bytes: int = 0,
@@ -101,6 +103,7 @@ class JobWorker:
             epoch=epoch,
             free_slot=lambda: self._give_slots(1),
             webhook=webhook,
+            served_by=served_by,
             small_bytes=small_bytes,
         )
         self._free = settings.concurrency

@@ -173,6 +173,7 @@ class Submitter:
             generation=submission.generation,
             group=submission.group,
             webhook=submission.webhook,
+            queue=self._queue.name,
         )
 
     def _send(self, jobs: Sequence[Job], stop: StopToken) -> int:

@@ -57,6 +57,13 @@ class WorkerJob:
     request: Request | None = None
     webhook: WebhookSettings | None = None
 
+    @property
+    def served_by(self) -> str | None:
+        """What answers its jobs: the endpoint's model, or the handler function."""
+        if self.endpoint is not None:
+            return self.endpoint.model
+        return None if self.handler is None else self.handler.target
+
     def __post_init__(self) -> None:
         one = (self.handler is None) != (self.endpoint is None)
         require(one, "a worker needs either an [endpoint] or a [handler]", "both" if self.handler else "neither")
@@ -94,6 +101,7 @@ async def _serve(job: WorkerJob) -> WorkerMetrics:
             epoch=time.time,
             random=random.random,
             webhook=outbox,
+            served_by=job.served_by,
             metrics=metrics,
             small_bytes=min(_SMALL_BYTES, job.claim_check.inline_limit_bytes // 2),  # a codec may add to them
         )

@@ -10,6 +10,7 @@ from airflow_provider_ai.core.job_claims import begun
 from airflow_provider_ai.core.job_handling import Ending, EndingKind, HandledJob
 from airflow_provider_ai.core.job_ports import OutgoingMessage
 from airflow_provider_ai.core.jobs import Job, JobState, NewJob, Outcome, job_id
+from airflow_provider_ai.core.messages import decode_result
 from airflow_provider_ai.exceptions import StoreUnavailableError
 from airflow_provider_ai.patterns.dead_letters import SOURCE_QUEUE
 from tests.patterns.job_harness import REJECTED, SUBMISSION, Scene, done, later, now, play, retry, taking
@@ -32,6 +33,23 @@ def test_every_job_is_handled_once_published_once_and_its_message_deleted() -> N
         assert sorted(scene.published()) == sorted((job.job_id, SUCCEEDED, None) for job in jobs)
         assert scene.store.jobs(SUBMISSION)[7].result.inline == b'{"double":14}'  # type: ignore[union-attr]
         assert scene.dead.depth() == 0
+
+    play(main)
+
+
+def test_what_answered_is_recorded_and_told_with_the_result() -> None:
+    """Of a job that succeeded; a failure was answered by nothing."""
+
+    async def main() -> None:
+        scene = Scene()
+        scene.handler.script = lambda job: REJECTED if job.payload["n"] else done(job)
+        scene.submit(2)
+        scene.start(served_by="risk-1")
+        await scene.until(scene.drained)
+        await scene.stop_all()
+        assert [job.model for job in scene.store.jobs(SUBMISSION)] == ["risk-1", None]
+        told = [decode_result(delivery.body).outcome for delivery in scene.results.peek(most=9)]
+        assert {(each.state, each.model) for each in told} == {(SUCCEEDED, "risk-1"), (FAILED, None)}
 
     play(main)
 

@@ -131,11 +131,14 @@ def test_another_generation_is_other_jobs(to: Deployment) -> None:
 
 
 def test_what_a_submission_says_is_on_every_job(to: Deployment) -> None:
-    """Deadline, tenant and webhook; a second submit does not move the deadline."""
+    """Deadline, tenant, webhook and the queue it went to; a second submit does not move the deadline."""
     given = Submission(key="s", expires_at=2e9, group="tenant", webhook=True)
+    to.queue.name = "requests-of-mine"
     submitter(to).submit(given, requests(2))
     submitter(to).submit(Submission(key="s", expires_at=3e9), requests(2))
-    assert {(job.expires_at, job.group, job.webhook) for job in to.store.jobs("s")} == {(2e9, "tenant", True)}
+    jobs = to.store.jobs("s")
+    assert {(job.expires_at, job.group, job.webhook) for job in jobs} == {(2e9, "tenant", True)}
+    assert {job.queue for job in jobs} == {"requests-of-mine"}
 
 
 @pytest.mark.parametrize("bad", [object(), {1: "a"}, {"x": {2, 3}}])

@@ -176,10 +176,11 @@ class StoredJobs(StoredInbox):
         self._end(statement, job_id, Outcome(state=JobState.FAILED, reason=reason))
         return self.job(job_id)
 
-    def expire(self, *, most: int) -> Sequence[Job]:
+    def expire(self, *, most: int, queue: str = "") -> Sequence[Job]:
         """Record jobs whose time is over and that nobody holds as expired; at most so many of them."""
+        values = {"most": most, "of_queue": queue, **self._moment()}
         with self._store.durable_session() as session:
-            return [job_of(row) for row in session.run(self._run.expire, {"most": most, **self._moment()})]
+            return [job_of(row) for row in session.run(self._run.expire, values)]
 
     # --- in one transaction
 
