@@ -319,6 +319,11 @@ class Transport:
     results: MessageQueue
     dead_letters: MessageQueue
 
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Of the queues: requests, results, dead letters."""
+        return self.requests.name, self.results.name, self.dead_letters.name
+
     def close(self) -> None:
         """Close all of them."""
         for queue in (self.requests, self.results, self.dead_letters):

@@ -218,7 +218,7 @@ class Dispatcher:
         )
         if not deliveries:
             return 0
-        letters = [letter_of(delivery, requests=self._transport.requests.name) for delivery in deliveries]
+        letters = [letter_of(delivery, self._transport) for delivery in deliveries]
         self._fail_jobs(letters)
         self._letters.keep(letters)
         queue.delete(deliveries)
