@@ -20,7 +20,7 @@ _PAGE = 1000
 class DeadLetterLook:
     """What one look has found.
 
-    :param kept: letters of this deployment's queues in the store, of which ``reasons`` says how many there are for each reason
+    :param kept: letters of this deployment in the store, of which ``reasons`` says how many there are for each reason
     :param queued: messages in the dead letter queue, roughly
     """
 

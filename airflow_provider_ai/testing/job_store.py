@@ -328,7 +328,7 @@ class InMemoryJobStore:
     def _require_same(self, job: NewJob) -> None:
         there = self._rows.get(job.job_id)
         if there is not None and there.job.payload.sha256 != job.payload.sha256:
-            raise JobMismatchError(f"job {job.job_id} was submitted before, with another payload")
+            raise JobMismatchError(f"job {job.job_id} was submitted before with another payload")
 
     def _insert(self, job: NewJob, now: float) -> Job:
         if job.job_id not in self._rows:

@@ -18,7 +18,6 @@ from airflow_provider_ai.core.jobs import JobCounts, JobState, job_id
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.exceptions import (
-    InputChangedError,
     InputError,
     JobMismatchError,
     QueueUnavailableError,
@@ -107,7 +106,7 @@ def test_more_requests_make_more_jobs(to: Deployment) -> None:
 def test_fewer_requests_are_an_error(to: Deployment) -> None:
     """Somebody would wait for jobs that nobody asks for any more."""
     submitter(to).submit(ONE, requests(5))
-    with pytest.raises(InputChangedError, match="more jobs than the 3 requests"):
+    with pytest.raises(JobMismatchError, match="more jobs than the 3 requests"):
         submitter(to).submit(ONE, requests(3))
 
 

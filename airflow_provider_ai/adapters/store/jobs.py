@@ -189,8 +189,8 @@ class StoredJobs(StoredInbox):
         for job in batch:
             if job.job_id not in there or there[job.job_id].payload.sha256 != job.payload.sha256:
                 raise JobMismatchError(
-                    f"{self._store.where}: job {job.job_id} at position {job.position} was submitted before, "
-                    "with another payload: submit the changed one as a new generation"
+                    f"{self._store.where}: request {job.position} of the submission (they count from 0) was submitted "
+                    f"before with another payload, as job {job.job_id}"
                 )
         return [there[job.job_id] for job in batch]
 

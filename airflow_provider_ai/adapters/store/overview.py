@@ -1,5 +1,5 @@
 """What stands in a store, for people: its tables' revision, breakers, bulkheads, how many answers it keeps, and of the
-asynchronous pattern how many jobs, outcomes and messages that were put aside. Numbers and reasons, no ids and no payloads.
+asynchronous pattern how many jobs, outcomes and messages that were put aside. Numbers and reasons, no id, no payload.
 """
 
 from __future__ import annotations
