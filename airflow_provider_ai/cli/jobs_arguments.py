@@ -22,9 +22,9 @@ where there are any. Everything else on stdout comes before it; what is for peop
 
 _SUBMIT_NOTES = """\
 FILE.jsonl, or standard input for `-`, holds one request a line: what the worker's endpoint or handler gets, an object
-as a rule. Blank lines are passed over. KEY and the number of the request make the id of its job, so the same command again
-re-attaches: it adds nothing, and sends only what was never sent. A request that has changed under the same KEY is an
-error.
+as a rule. Blank lines are passed over. KEY and the number of the request make the id of its job, so the same command
+again re-attaches: it adds nothing, and sends only what was never sent. A request that has changed under the same KEY is
+an error.
 
 The input is read twice: first to check every line, so that a bad one is found before anything is submitted, then to
 submit. Memory does not depend on its size; standard input is kept in a temporary file without a name meanwhile.
