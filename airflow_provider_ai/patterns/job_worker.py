@@ -175,7 +175,7 @@ class JobWorker:
         try:
             deliveries = await self._ports.receive(
                 most=room,
-                wait_seconds=settings.poll_seconds,
+                wait_seconds=settings.poll_seconds if self._has_looked else 0.0,  # whether it works is known soon
                 visibility_seconds=settings.visibility_timeout_seconds,
             )
         finally:

@@ -37,6 +37,21 @@ def test_every_job_is_handled_once_published_once_and_its_message_deleted() -> N
     play(main)
 
 
+def test_whether_it_works_is_known_after_a_look_that_does_not_wait() -> None:
+    """It is ready then; later looks wait for messages."""
+
+    async def main() -> None:
+        scene = Scene(poll_seconds=5.0)
+        worker = scene.start()
+        assert not worker.ready
+        await scene.until(lambda: len(scene.requests.waits) > 2)
+        assert worker.ready
+        assert scene.requests.waits[:3] == [0.0, 5.0, 5.0]
+        await scene.stop_all()
+
+    play(main)
+
+
 def test_what_answered_is_recorded_and_told_with_the_result() -> None:
     """Of a job that succeeded; a failure was answered by nothing."""
 
