@@ -77,7 +77,7 @@ def submit(arguments: argparse.Namespace, runtime: Any) -> int:
             with _client(spec, runtime) as client, shown_on(sys.stderr, quiet=arguments.quiet) as show:
                 told = _Told(total, show, ids=not arguments.quiet)
                 done = client.submit(submission, requests, on_submitted=told, stop=stop)
-                log.info("%d jobs, %d messages sent", done.jobs, done.sent)
+                log.info("submission %s: %d jobs, %d messages sent", key, done.jobs, done.sent)
                 return client.counts(key)
 
     counts, code = _carried_out(work, arguments)

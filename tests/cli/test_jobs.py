@@ -97,9 +97,11 @@ def last_line(shown: Shown) -> Any:
 
 
 def test_each_line_is_a_job(jobs: Jobs, capsys: Shown) -> None:
-    """Its id is printed in its place, the counts come last; the store lies beside the spec."""
+    """Its id is printed in its place, the counts come last; people are told what a sensor in Airflow waits for."""
     assert jobs.submit('{"n": 1}\n\n[{"n": 2}]\n{"n": 3}') == 0
-    *ids, last = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    *ids, last = shown.out.splitlines()
+    assert f"submission {SUBMISSION}: 3 jobs, 3 messages sent" in shown.err
     assert ids == [job_id(SUBMISSION, position) for position in range(3)]
     assert json.loads(last) == counts(3, pending=3)
     assert sorted(map(str, jobs.payloads())) == ["[{'n': 2}]", "{'n': 1}", "{'n': 3}"]
