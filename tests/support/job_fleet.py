@@ -151,7 +151,7 @@ def fleet(folder: Path, ministack: MiniStack, store_url: str | None = None) -> I
     transport = open_transport(settings)
     url = store_url or f"sqlite:///{folder}/store.db"
     opened = open_store(url, timeout_seconds=30.0)
-    environment = {**ministack.environment(), "PYTHONPATH": str(folder)}
+    environment = ministack.environment()
     made = Fleet(folder, transport, opened, {"transport": table, "store": {"url": url}}, environment)
     try:
         yield made
