@@ -10,11 +10,10 @@ import httpx
 import psycopg
 import pyarrow.parquet as pq
 
-from tests.end_to_end.job_airflow import CANARY, JobAirflow, job_airflow, model_tables
+from tests.end_to_end.job_airflow import CANARY, JobAirflow, model_tables
 from tests.end_to_end.test_batch_nightly import texts_with
 from tests.support import airflow_env, clinical_data
 
-__all__ = ["job_airflow"]
 DAY = date(2026, 5, 1)
 WAITS = 50
 
@@ -143,7 +142,6 @@ def test_replies_come_by_webhook(job_airflow: JobAirflow) -> None:
     ids = job_airflow.write("webhook", 4)
     hook, url = job_airflow.deployments["hook_jobs"], job_airflow.airflow.environment.url
     with hook.worker(
-        handler={"target": "tests.end_to_end.job_handler:answer"},
         webhook={"url": url, "secret_env": "WEBHOOK_SECRET"},
     ):
         run = job_airflow.start("ask_by_webhook", "webhook")

@@ -139,7 +139,7 @@ class Pack:
     def triggerer(self, key: str) -> Process:
         """Start a hub and a dispatcher that wait for a submission as a triggerer does."""
         name = f"triggerer-{key}"
-        spec = self.fleet.write_spec(name)
+        spec = self.fleet.write_spec(name, dispatcher=DISPATCHER)
         program = [sys.executable, "-m", "tests.faults.jobs.support.triggerer"]
         process = Process(name, [str(spec), key, str(len(self.inputs[key]))], endless=False, program=program)
         self.processes[name] = process
