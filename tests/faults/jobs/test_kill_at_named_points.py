@@ -8,7 +8,8 @@ import pytest
 
 from tests.faults.jobs.support.deaths import OF_DISPATCHER, OF_WORKER
 from tests.faults.jobs.support.invariants import problems
-from tests.faults.jobs.support.pack import Pack, pack
+from tests.faults.jobs.support.opening import pack
+from tests.faults.jobs.support.pack import Pack
 from tests.support.ministack import MiniStack
 
 JOBS = range(12)
