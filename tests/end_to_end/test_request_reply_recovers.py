@@ -38,12 +38,14 @@ def test_a_dead_job_is_redriven(job_airflow: JobAirflow) -> None:
     good = job_airflow.write("redriven/part=0", 2)
     [bad] = job_airflow.write("redriven/part=1", 1, text="REJECT")
     api, jobs = job_airflow.api, job_airflow.deployments["ai_jobs"]
+    api.patch("/dags/replies_arrived", {"is_paused": True})  # these replies do not fit its table
     with jobs.worker():
         run = job_airflow.start("ask_anew", "redriven")
         api.wait_for_run("ask_anew", run, deadline_seconds=120, state="failed")
     [instance] = job_airflow.instances("ask_anew", run)
     log = api.task_log(instance)
-    assert "1 of 3 jobs ended without a result. Reasons: not_a_note: 1" in log
+    assert "1 of 3 jobs ended without a result" in log
+    assert "Reasons: not_a_note: 1" in log
     assert "redrive them (DAG dead_letter_redrive), then clear this task" in log
 
     redrive = api.trigger("dead_letter_redrive", conf={"reason": "not_a_note"})
