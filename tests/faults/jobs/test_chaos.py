@@ -36,8 +36,8 @@ def test_a_file_that_is_locked_and_a_queue_that_refuses(
         pack(tmp_path, ministack_server, seed=seed, latency_ms=MODEL_MS) as jobs,
         locking(tmp_path / "store.db") as store,
     ):
-        rage(jobs, draw, [*refused(jobs), *store])
-        check(jobs, draw)
+        poisons = rage(jobs, draw, [*refused(jobs), *store])
+        check(jobs, draw, poisons)
 
 
 @pytest.mark.parametrize("round_number", ROUNDS)
@@ -50,8 +50,8 @@ def test_a_server_that_is_restarted_and_a_queue_that_hangs(
         database(postgres) as url,
         pack(tmp_path, ministack_server, seed=seed, store_url=url, latency_ms=MODEL_MS) as jobs,
     ):
-        rage(jobs, draw, [*hanging(ministack_server.service), *outage(postgres.stop, postgres.start)])
-        check(jobs, draw)
+        poisons = rage(jobs, draw, [*hanging(ministack_server.service), *outage(postgres.stop, postgres.start)])
+        check(jobs, draw, poisons)
 
 
 @pytest.mark.parametrize("round_number", ROUNDS)
@@ -64,5 +64,5 @@ def test_a_server_that_crashes_and_a_queue_that_refuses(
         database(postgres) as url,
         pack(tmp_path, ministack_server, seed=seed, store_url=url, latency_ms=MODEL_MS) as jobs,
     ):
-        rage(jobs, draw, [*refused(jobs), *outage(postgres.kill, postgres.start)])
-        check(jobs, draw, crashes=1)
+        poisons = rage(jobs, draw, [*refused(jobs), *outage(postgres.kill, postgres.start)])
+        check(jobs, draw, poisons, crashes=1)

@@ -85,8 +85,11 @@ def outage(begin: Callable[[], object], end: Callable[[], object]) -> list[Step]
 # --- a run
 
 
-def rage(jobs: Pack, draw: random.Random, steps: Sequence[Step]) -> None:
-    """Start everything, and for a while let nothing be."""
+def rage(jobs: Pack, draw: random.Random, steps: Sequence[Step], *, hits: int = HIT) -> Poisons:
+    """Start everything, and for a while let nothing be. What is left of the poison.
+
+    :param hits: how many jobs must have been in flight at their worker's end, if there is time for it
+    """
     poisons = Poisons()
     for number in range(3):
         jobs.worker(f"worker-{number}")
@@ -98,7 +101,11 @@ def rage(jobs: Pack, draw: random.Random, steps: Sequence[Step]) -> None:
     began = time.monotonic()
     left, strike_at = sorted(steps, key=lambda step: step[0]), STRIKE_EVERY_SECONDS
     try:
-        while (now := time.monotonic() - began) < CHAOS_SECONDS or left or (now < LONGEST_SECONDS and not enough(jobs)):
+        while (
+            (now := time.monotonic() - began) < CHAOS_SECONDS
+            or left
+            or (now < LONGEST_SECONDS and not enough(jobs, hits))
+        ):
             while left and left[0][0] <= now:
                 left.pop(0)[1]()
             jobs.tend()
@@ -112,12 +119,12 @@ def rage(jobs: Pack, draw: random.Random, steps: Sequence[Step]) -> None:
     finally:
         for _, step in left:  # nothing stays down for the tests that follow
             step()
-    poisons.give(jobs)
+    return poisons
 
 
-def enough(jobs: Pack) -> bool:
+def enough(jobs: Pack, hits: int) -> bool:
     """Whether blows have hit work, or can hit none any more. On a busy machine that takes longer."""
-    return sum(strike.held or 0 for strike in jobs.strikes) >= HIT or over(jobs)
+    return sum(strike.held or 0 for strike in jobs.strikes) >= hits or over(jobs)
 
 
 def over(jobs: Pack) -> bool:
@@ -133,7 +140,7 @@ def begin_waiting(jobs: Pack) -> None:
             jobs.wait(key)
 
 
-def check(jobs: Pack, draw: random.Random, *, crashes: int = 0) -> None:
+def check(jobs: Pack, draw: random.Random, poisons: Poisons, *, crashes: int = 0) -> None:
     """In calm, every job ends, and the invariants hold; they also do when messages come that nobody needs any more."""
     jobs.fleet.opened.close()  # connections of ours from before the store went down
 
@@ -147,10 +154,12 @@ def check(jobs: Pack, draw: random.Random, *, crashes: int = 0) -> None:
     finally:
         report(jobs, time.monotonic() - began)
     jobs.relay.calm()
+    poisons.give(jobs)
     found = problems(jobs, outages=2, crashes=crashes)
     assert not found, "\n".join(found)
     assert [jobs.verdict(key)["completed"] for key in KEYS] == [len(ids) for ids in KEYS.values()]
     assert any(strike.held for strike in jobs.strikes), "nobody had a job when it was struck"
+    assert jobs.auditor.published, "the auditor heard no result"
     once_more(jobs, draw)
     check_poison(jobs)
     found = problems(jobs, outages=2, crashes=crashes)
@@ -163,7 +172,8 @@ def report(jobs: Pack, calm_seconds: float) -> None:
     calls = sum(jobs.stub.counts("called").values())
     print(f"{len(kills)} kills, {len(jobs.strikes) - len(kills)} pauses, {held} jobs in flight then; {calls} calls")
     print(f"{len(again(jobs))} claims again, {lapses(jobs)} leases lost by others; calm after {calm_seconds:.1f} s")
-    print(f"looked at {jobs.auditor.looked} sends and deletes, not at {jobs.auditor.skipped}; {dict(jobs.relay.done)}")
+    auditor = jobs.auditor
+    print(f"looked at {auditor.looked} sends and deletes, not at {auditor.skipped}; {dict(jobs.relay.done)}")
 
 
 def once_more(jobs: Pack, draw: random.Random) -> None:
