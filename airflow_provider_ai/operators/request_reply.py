@@ -307,7 +307,8 @@ def land_submission(
 ) -> dict[str, int]:
     """Bring a table to the replies of a submission that somebody else made: ``{"rows", "written"}``.
 
-    For the tasks of a DAG that was told that they have arrived. Every job must have ended.
+    For the tasks of a DAG that was told that they have arrived. Jobs that were redriven since are pending again: then
+    nothing is landed, for the DAG is told once more when they have ended.
 
     :param run_id: ``_run_id`` of the rows
     """
@@ -317,6 +318,9 @@ def land_submission(
     def landed() -> dict[str, int]:
         settings = AIJobsHook(transport_conn_id, store_conn_id).get_conn()
         work = JobWork(settings=settings, submission=Submission(key=submission), stop=StopToken())
+        if pending := work.counts().pending:
+            log.info("%s jobs of submission %s are pending again; it is landed later", f"{pending:,}", submission)
+            return {"rows": 0, "written": 0}
         return work.land(_sink_settings(sink), _provenance(run_id))
 
     done: dict[str, int] = explained(landed)
