@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
+from airflow_provider_ai.core.envelope_mark import is_envelope
 from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.exceptions import EncryptedDataError
-
-_MAGIC = b"\xa1AIE"  # of airflow_provider_ai.core.envelope, which costs the import of cryptography
 
 
 class IdentityCodec:
@@ -25,7 +24,7 @@ class IdentityCodec:
 
         :raises EncryptedDataError: when they are encrypted
         """
-        if data[:4] == _MAGIC:
+        if is_envelope(data):
             raise EncryptedDataError(
                 "data are encrypted, and no keys are configured here: set the keys that they were written with "
                 "([encryption] in a spec, keys_conn_id in Airflow), then retry; nothing is lost"

@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from airflow_provider_ai.core.envelope_mark import MAGIC, is_envelope
 from airflow_provider_ai.exceptions import (
     CiphertextError,
     NotEncryptedError,
@@ -45,7 +46,6 @@ from airflow_provider_ai.exceptions import (
     WrongContextError,
 )
 
-MAGIC: Final = b"\xa1AIE"  # begins with no byte that begins UTF-8, JSON or an Arrow file
 VERSION: Final = 1
 ALGORITHM: Final = 1  # AES-256-GCM, HKDF-SHA-256, committing
 KEY_BYTES: Final = 32
@@ -151,11 +151,6 @@ class Message:
 def seal_size(start: bytes, data: bytes) -> int:
     """How long a message will be. ``start``: header and place."""
     return len(start) + NONCE_BYTES + len(data) + TAG_BYTES
-
-
-def is_envelope(data: bytes) -> bool:
-    """Whether bytes claim to be encrypted."""
-    return data[: len(MAGIC)] == MAGIC
 
 
 def open_up(data: bytes) -> Message:

@@ -1,7 +1,7 @@
 """The codec that encrypts: what is stored can be read with the key and in its own place, and nowhere else.
 
-``what`` of the context is the purpose of the data key: payloads, results, checkpoints, … have data keys of their own, so
-that a role may be granted the use of some of them. All of the context, and the tenant, is bound to the bytes.
+``what`` of the context is the purpose of the data key: payloads, results, checkpoints, … have data keys of their own,
+so that a role may be granted the use of some of them. All of the context, and the tenant, is bound to the bytes.
 """
 
 from __future__ import annotations

@@ -50,7 +50,11 @@ class KmsKeyWrapper:
     def make(self, binding: Mapping[str, str]) -> DataKey:
         """A new data key."""
         made = self._ask(
-            self._keys.key_id, "generate_data_key", KeyId=self._keys.key_id, KeySpec="AES_256", EncryptionContext=binding
+            self._keys.key_id,
+            "generate_data_key",
+            KeyId=self._keys.key_id,
+            KeySpec="AES_256",
+            EncryptionContext=binding,
         )
         return DataKey(made["Plaintext"], made["KeyId"], made["CiphertextBlob"])
 
