@@ -154,7 +154,7 @@ class KeyUnavailableError(KeyAccessError):
 
 
 class KeyRevokedError(KeyAccessError):
-    """A key is disabled, about to be deleted, or its use is denied. Enable it or grant its use; then a retry goes on."""
+    """A key is disabled, about to be deleted, or its use is denied. Once that is undone, a retry goes on."""
 
 
 class UnknownKeyError(KeyAccessError):
