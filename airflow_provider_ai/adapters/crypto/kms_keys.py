@@ -49,13 +49,8 @@ class KmsKeyWrapper:
 
     def make(self, binding: Mapping[str, str]) -> DataKey:
         """A new data key."""
-        made = self._ask(
-            self._keys.key_id,
-            "generate_data_key",
-            KeyId=self._keys.key_id,
-            KeySpec="AES_256",
-            EncryptionContext=binding,
-        )
+        key_id = self._keys.key_id
+        made = self._ask(key_id, "generate_data_key", KeyId=key_id, KeySpec="AES_256", EncryptionContext=binding)
         return DataKey(made["Plaintext"], made["KeyId"], made["CiphertextBlob"])
 
     def unwrap(self, key_id: str, wrapped: bytes, binding: Mapping[str, str]) -> bytes:
@@ -169,8 +164,8 @@ def _failure(key_id: str, code: str) -> Exception:
         )
     if code in _NOT_OURS:
         return WrongContextError(
-            f"KMS does not recognise a data key as one of key {key_id!r} ({code}): it is another tenant's or purpose's, "
-            "or was changed; it was not used"
+            f"KMS does not recognise a data key as one of key {key_id!r} ({code}): it is another tenant's or "
+            "purpose's, or was changed; it was not used"
         )
     if code in _UNKNOWN_ACTION:
         return NotImplementedError(code)

@@ -62,7 +62,11 @@ class GoodAnswerStore:
 
     def load(self, key: str) -> GoodAnswer | None:
         """The answer kept under ``key``, however old; None when there is none that can be read."""
-        key = self._codec.opaque(key)
+        try:
+            key = self._codec.opaque(key)
+        except EncryptionError as error:
+            log.warning("%s: good answers cannot be looked up: %s", self._store.where, error)
+            return None
         with self._store.session() as session:
             row = session.run(self._load, {"of_key": key, **self._store.database.moment()}).first()
         if row is None:
@@ -79,8 +83,8 @@ class GoodAnswerStore:
 
         :param output: plain JSON values
         """
-        key = self._codec.opaque(key)
         try:
+            key = self._codec.opaque(key)
             data = self._codec.encode(orjson.dumps(output), context=_context(key))
         except EncryptionError as error:
             log.warning("%s: a good answer cannot be encrypted: not kept (%s)", self._store.where, error)
