@@ -44,3 +44,23 @@ def _opened(keys: KeySettings) -> Codec:
     wrapper = open_wrapper(keys)
     data_keys = DataKeys(wrapper, tenant=keys.tenant, limits=keys.limits)
     return EnvelopeCodec(data_keys, wrapper, tenant=keys.tenant)
+
+
+def try_keys(keys: KeySettings) -> str:
+    """Encrypt and decrypt something now; in words, with which key.
+
+    :raises EncryptionError: when that cannot be done
+    """
+    from airflow_provider_ai.adapters.crypto.data_keys import DataKeys
+    from airflow_provider_ai.adapters.crypto.envelope_codec import EnvelopeCodec
+    from airflow_provider_ai.core.envelope import open_up, read_header
+
+    wrapper, context = open_wrapper(keys), {"what": "test"}
+    first, second = (
+        EnvelopeCodec(DataKeys(wrapper, tenant=keys.tenant, limits=keys.limits), wrapper, tenant=keys.tenant)
+        for _ in range(2)
+    )
+    stored = first.encode(b"test", context=context)
+    second.decode(stored, context=context)
+    first.digest(b"test")
+    return f"Encrypts and decrypts with key {read_header(open_up(stored).start).key_id}, tenant {keys.tenant}"
