@@ -185,9 +185,7 @@ def _ai_keys() -> dict[str, Any]:
                 enum=["local", "kms"],
                 default="local",
             ),
-            "tenant": _field(
-                "Tenant", "Data of one cannot be read as another's; default when empty.", type=TEXT
-            ),
+            "tenant": _field("Tenant", "Data of one cannot be read as another's; default when empty.", type=TEXT),
             "key_id": _field("KMS key", "ARN or id of the key that wraps data keys; no alias.", type=TEXT),
             "older_key_ids": _field("Older KMS keys", "With commas between them: these only decrypt.", type=TEXT),
             "wrapped_hash_key": _field(

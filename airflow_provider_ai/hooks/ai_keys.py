@@ -1,9 +1,9 @@
 """An Airflow connection of type ``ai_keys`` → the keys that encrypt what is sent and kept.
 
 Two kinds. ``local``: the password is a keyring, as ``airflow-ai keys generate`` prints it. ``kms``: the key stays in
-AWS KMS, with the credentials of a connection of the amazon provider when one is named, else boto3's own; the password is
-the hash key, or the extra ``wrapped_hash_key`` is, encrypted by KMS. Keys are masked in task logs, each by itself, and
-part of no message. One parser serves hook, operators, triggers and the Test button; an unknown extra is an error.
+AWS KMS, with the credentials of a connection of the amazon provider when one is named, else boto3's own; the password
+is the hash key, or the extra ``wrapped_hash_key`` is, encrypted by KMS. Keys are masked in task logs, each by itself,
+and part of no message. One parser serves hook, operators and the Test button; an unknown extra is an error.
 """
 
 from __future__ import annotations
