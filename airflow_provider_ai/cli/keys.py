@@ -19,6 +19,7 @@ from airflow_provider_ai.cli.spec_keys import CREDENTIALS, SpecShape, Table, kin
 from airflow_provider_ai.cli.spec_parts import absolute, database_url, in_table, read_toml
 from airflow_provider_ai.cli.stopping import stopped_by_signals
 from airflow_provider_ai.core.config import StorageOptions
+from airflow_provider_ai.core.envelope import KEY_BYTES
 from airflow_provider_ai.core.key_settings import KeySettings, KmsKeys, LocalKeys
 from airflow_provider_ai.core.keyring import keyring_text, parse_keyring, text_of, with_new_key
 from airflow_provider_ai.core.report import StopToken
@@ -43,8 +44,10 @@ def generate(arguments: argparse.Namespace) -> int:
             return _wrapped_hash_key(arguments.spec)
         key_id = arguments.key_id or f"{time.strftime('%Y-%m-%d', time.gmtime())}-{os.urandom(2).hex()}"
         if arguments.keyring is not None:
-            return keyring_text(with_new_key(_read_keyring(arguments.keyring), key_id, os.urandom(32)))
-        return keyring_text(LocalKeys(current=key_id, keys=((key_id, os.urandom(32)),), hash_key=os.urandom(32)))
+            return keyring_text(with_new_key(_read_keyring(arguments.keyring), key_id, os.urandom(KEY_BYTES)))
+        return keyring_text(
+            LocalKeys(current=key_id, keys=((key_id, os.urandom(KEY_BYTES)),), hash_key=os.urandom(KEY_BYTES))
+        )
 
     return _carried_out(work, arguments, lambda text: (text, COMPLETE))
 
@@ -156,12 +159,12 @@ def _read_keyring(path: str) -> LocalKeys:
 
 
 def _wrapped_hash_key(path: str) -> str:
-    from airflow_provider_ai.adapters.crypto.kms_keys import HASH_PURPOSE, KmsKeyWrapper
-    from airflow_provider_ai.adapters.crypto.wrapping import binding_of
+    from airflow_provider_ai.adapters.crypto.hash_keys import wrap_hash_key
+    from airflow_provider_ai.adapters.crypto.kms_keys import KmsKeyWrapper
 
     document, folder = _document(path)
     with in_table("encryption"):
         keys = _keys(document, folder, need_hash_key=False)
         if not isinstance(keys, KmsKeys):
             raise SpecError("kind must be 'kms': for a local key, a keyring is made without a spec")
-    return text_of(KmsKeyWrapper(keys).make(binding_of(keys.tenant, HASH_PURPOSE)).wrapped)
+    return text_of(wrap_hash_key(KmsKeyWrapper(keys), os.urandom(KEY_BYTES), tenant=keys.tenant))

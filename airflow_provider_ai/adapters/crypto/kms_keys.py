@@ -12,18 +12,16 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from airflow_provider_ai.adapters.crypto.wrapping import DataKey, binding_of
-from airflow_provider_ai.core.envelope import KEY_BYTES
+from airflow_provider_ai.adapters.crypto.hash_keys import unwrap_hash_key
+from airflow_provider_ai.adapters.crypto.wrapping import DataKey
 from airflow_provider_ai.core.key_settings import KmsKeys
 from airflow_provider_ai.exceptions import (
-    EncryptionError,
     KeyRevokedError,
     KeyUnavailableError,
     UnknownKeyError,
     WrongContextError,
 )
 
-HASH_PURPOSE = "hash-key"
 _CONNECT_SECONDS, _READ_SECONDS, _TRIES = 3.0, 5.0, 3
 _REVOKED = {
     "DisabledException": "is disabled",
@@ -82,22 +80,9 @@ class KmsKeyWrapper:
 
     def hash_key(self, tenant: str) -> bytes:
         """The key of hashes, unwrapped once."""
-        wrapped = self._keys.wrapped_hash_key
-        if self._hash_key is None and wrapped is not None:
-            self._hash_key = self._unwrapped_by_any(wrapped, binding_of(tenant, HASH_PURPOSE))
-        if self._hash_key is None or len(self._hash_key) != KEY_BYTES:
-            raise EncryptionError("the wrapped hash key does not hold 32 bytes: `airflow-ai keys generate` makes one")
+        if self._hash_key is None:
+            self._hash_key = unwrap_hash_key(self, self._keys.wrapped_hash_key or b"", tenant=tenant)
         return self._hash_key
-
-    def _unwrapped_by_any(self, wrapped: bytes, binding: Mapping[str, str]) -> bytes:
-        """It does not say which key wrapped it: the current one, or one of the older ones."""
-        *others, last = self._keys.key_id, *self._keys.older_key_ids
-        for key_id in others:
-            try:
-                return self.unwrap(key_id, wrapped, binding)
-            except (WrongContextError, KeyRevokedError):
-                continue
-        return self.unwrap(last, wrapped, binding)
 
     def _wrap_here(self, plain: bytes, binding: Mapping[str, str]) -> tuple[str, bytes]:
         """For emulators that have no ReEncrypt."""

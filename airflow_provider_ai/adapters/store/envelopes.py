@@ -6,7 +6,7 @@ meanwhile are under the current key already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from airflow_provider_ai.adapters.store.store import Store
 from airflow_provider_ai.adapters.store.tables import DEAD_LETTERS, GOOD_ANSWERS, JOBS, UNKNOWN_REPLIES
 
-COLUMNS: Final = (
+COLUMNS: Final[tuple[tuple[sa.Column[Any], sa.Column[Any]], ...]] = (
     (JOBS.c.job_id, JOBS.c.payload_inline),
     (JOBS.c.job_id, JOBS.c.result_inline),
     (GOOD_ANSWERS.c.key, GOOD_ANSWERS.c.output),
@@ -28,9 +28,10 @@ def pages(store: Store, key: sa.Column[Any], column: sa.Column[Any]) -> Iterator
     """Key and bytes of the rows in which a column is set, some at a time."""
     after = ""
     while True:
-        found = sa.select(key, column).where(key > after, column.is_not(None)).order_by(key).limit(_PAGE)
+        found: Any = sa.select(key, column).where(key > after, column.is_not(None)).order_by(key).limit(_PAGE)
         with store.session() as session:
-            rows = [(str(row[0]), bytes(row[1])) for row in session.run(found, {})]
+            got: Any = session.run(found, {}).all()
+        rows = [(str(name), bytes(data)) for name, data in got]
         if not rows:
             return
         yield rows
@@ -44,7 +45,7 @@ def replace_rows(
     if not changes:
         return
     same = sa.and_(key == sa.bindparam("of_key", type_=sa.Text()), column == sa.bindparam("before", type_=column.type))
-    update: Callable[..., Any] = sa.update(column.table).where(same).values  # type: ignore[arg-type]
-    statement = update({column.name: sa.bindparam("after", type_=column.type)})
+    table: Any = column.table
+    statement = sa.update(table).where(same).values({column.name: sa.bindparam("after", type_=column.type)})
     with store.transaction() as session:
         session.run(statement, [{"of_key": name, "before": old, "after": new} for name, old, new in changes])
