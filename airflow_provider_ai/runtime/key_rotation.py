@@ -126,7 +126,7 @@ class KeyRotation:
         if not files.rewrap(file, self._rewrapper, write=False):  # any of its messages may be under an older key
             return "current"
         done = files.rewrap_locked(file, self._rewrapper) if self._write else True
-        return "busy" if done is None else "rewrapped"
+        return {True: "rewrapped", False: "current", None: "busy"}[done]  # False: sealed and deleted meanwhile
 
     # --- rows
 
