@@ -76,6 +76,11 @@ class ChainWalk:
         self._previous = GENESIS
         self._prefix = b""
 
+    @property
+    def last(self) -> int:
+        """Number of the last event of the chain that is walked along; 0 before the first."""
+        return self._sequence
+
     def begin(self, writer: str, heads: Iterable[Head] = ()) -> None:
         """The next rows are of this chain; ``heads`` are compared in passing."""
         self.end()

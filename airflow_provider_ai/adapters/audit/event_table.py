@@ -115,13 +115,13 @@ class AuditReader:
 
     def heads(self) -> Iterator[tuple[str, bytes]]:
         """The copies of heads in the store: writer and document, in order."""
-        after: tuple[Any, ...] = ("", 0, False)
+        after: Any = ("", 0, False)
         order = (H.writer, H.sequence, H.closed)
         while True:
             later = sa.tuple_(*order) > sa.tuple_(*map(sa.literal, after))
             asked = sa.select(*order, H.document).where(later).order_by(*order).limit(PAGE)
             with self._store.session() as session:
-                page = session.run(asked, {}).all()
+                page: list[Any] = list(session.run(asked, {}))
             yield from ((row[0], bytes(row[3])) for row in page)
             if len(page) < PAGE:
                 return
