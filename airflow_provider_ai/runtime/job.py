@@ -27,6 +27,7 @@ from airflow_provider_ai.core.report import PlanReference, Progress
 from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError, SpecError
 from airflow_provider_ai.patterns.batch_inference import Provenance
+from airflow_provider_ai.runtime.auditing import Audit
 
 OnProgress = Callable[[Progress], None]
 
@@ -42,7 +43,7 @@ def read_seals(store: PlanStore, plan: PlanReference, indexes: Iterable[int]) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchJob:
-    """Everything a batch needs. ``sink`` may be absent where only inference is run."""
+    """Everything a batch needs. ``sink`` may be absent where only inference is run; ``audit``: None for no audit."""
 
     input: InputSettings
     endpoint: EndpointSettings
@@ -51,6 +52,7 @@ class BatchJob:
     checkpoint: CheckpointSettings
     sink: SinkSettings | None = None
     storage: StorageOptions | None = None
+    audit: Audit | None = None
 
     def __post_init__(self) -> None:
         check_batch_request(self.request)

@@ -23,10 +23,14 @@ from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import Sink
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.transport_settings import TransportSettings
+from airflow_provider_ai.patterns.audited_jobs import audited_jobs
+from airflow_provider_ai.patterns.audited_sink import AuditedSink
+from airflow_provider_ai.patterns.auditing import Auditor
 from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.patterns.collecting import CollectedReply, collect, count_reasons, failures
 from airflow_provider_ai.patterns.patience import patiently
 from airflow_provider_ai.patterns.request_reply import Submission, Submitted, Submitter, wait
+from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 
 if TYPE_CHECKING:
     from airflow_provider_ai.runtime.reply_table import Landed
@@ -40,12 +44,20 @@ class JobClient:
     """Submits requests, waits for their replies and collects them. Thread-safe.
 
     :param close: called at the end
+    :param auditor: what is submitted, read and landed is then audited; None for no audit
     """
 
     def __init__(
-        self, *, store: JobStore, queue: MessageQueue, contents: ContentCodec, close: Sequence[Callable[[], None]] = ()
+        self,
+        *,
+        store: JobStore,
+        queue: MessageQueue,
+        contents: ContentCodec,
+        close: Sequence[Callable[[], None]] = (),
+        auditor: Auditor | None = None,
     ) -> None:
-        self.store = store
+        self.auditor = auditor or open_auditor(None)
+        self.store = audited_jobs(store, self.auditor)
         self.contents = contents
         self._queue = queue
         self._close = close
@@ -119,6 +131,8 @@ class JobClient:
         """Bring a table to the replies; see :func:`airflow_provider_ai.runtime.reply_table.land_replies`."""
         from airflow_provider_ai.runtime.reply_table import land_replies
 
+        if self.auditor.on:
+            sink = AuditedSink(sink, self.auditor, model=provenance.model, prompt_hash=provenance.prompt_hash or None)
         return land_replies(self.store, self.contents, key, sink, provenance, manifest=manifest, scope=scope, stop=stop)
 
     def cancel(self, key: str) -> int:
@@ -129,6 +143,7 @@ class JobClient:
         """Let connections go."""
         for close in self._close:
             close()
+        self.auditor.close()
 
     def _submitter(self) -> Submitter:
         return Submitter(store=self.store, queue=self._queue, contents=self.contents)
@@ -148,11 +163,13 @@ def open_job_client(
     store: str,
     claim_check: ClaimCheckSettings | None = None,
     storage: StorageOptions | None = None,
+    audit: Audit | None = None,
 ) -> JobClient:
     """A client of a deployment.
 
     :param store: SQLAlchemy URL; the same for submitter, worker and dispatcher
     :param claim_check: the same as well; without a folder what is too large for a message is an error
+    :param audit: None for no audit
     :raises SpecError: for settings that cannot be right
     """
     queues = open_transport(transport)
@@ -164,4 +181,5 @@ def open_job_client(
         queue=queues.requests,
         contents=InlineOrClaimCheck(checks, inline_limit_bytes=claim_check.inline_limit_bytes),
         close=(queues.close, opened.close),
+        auditor=open_auditor(audit),
     )

@@ -7,6 +7,7 @@ the tables are those of this package is asked where the role may ask, and else f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -97,10 +98,11 @@ class AuditReader:
 
         :param since: name of the first writer, or the time it begins with; ``until``: likewise, and not included
         """
-        after, number = since, -(1 << 62)
-        while page := self._page(after, number, until):
-            yield page
-            after, number = page[-1][0], page[-1][1]
+        with ThreadPoolExecutor(1, thread_name_prefix="ai-audit-pages") as ahead:  # the next one comes meanwhile
+            coming = ahead.submit(self._page, since, -(1 << 62), until)
+            while page := coming.result():
+                coming = ahead.submit(self._page, page[-1][0], page[-1][1], until)
+                yield page
 
     def rest(self, writer: str, after: int) -> list[Any]:
         """What has come since in one chain; at most a page."""
