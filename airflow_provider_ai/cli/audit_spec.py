@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_ai.cli.spec_keys import AUDIT_KEYS, SpecShape, Table
 from airflow_provider_ai.cli.spec_parts import absolute, database_url, in_table, located
@@ -58,6 +59,15 @@ def audit_settings(
                 "storage": storage or StorageOptions(),
             }
         )
+
+
+def audited(settings: AuditSettings | None, role: str) -> dict[str, Any]:
+    """The argument ``audit`` of a runtime, for whoever runs this process; nothing where the audit is off."""
+    if settings is None:
+        return {}
+    from airflow_provider_ai.runtime.auditing import Audit, shell_actor
+
+    return {"audit": Audit(settings=settings, actor=shell_actor(role))}
 
 
 def audit_places(document: Mapping[str, object], folder: Path) -> AuditPlaces:

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.spec_keys import (
     ANYTHING,
+    AUDIT_KEYS,
     NUMBER,
     TEXT,
     SpecShape,
@@ -34,6 +36,7 @@ from airflow_provider_ai.cli.spec_parts import (
     read_toml,
     unused_keys,
 )
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, Static, check_chain
@@ -45,6 +48,7 @@ CALL = SpecShape(
         "call": kinds_of(CallSettings, leave_out=("breaker",)),
         "breaker": kinds_of(BreakerSettings),
         "store": {"url": TEXT},
+        "audit": AUDIT_KEYS,
     },
     required={"endpoint": required_keys(EndpointSettings)},
 )
@@ -70,6 +74,7 @@ class CallSpec:
     settings: CallSettings
     fallback: tuple[Link, ...]
     store: str | None
+    audit: AuditSettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -97,13 +102,15 @@ def _build(folder: Path, tables: dict[str, Table], links: Any, environ: Mapping[
         breaker = BreakerSettings(**tables["breaker"])
     with in_table("call"):
         settings = CallSettings(**tables["call"], breaker=breaker)
-    store = tables["store"].get("url")
+    given = tables["store"].get("url")
+    store = None if given is None else database_url(given, folder)
     return CallSpec(
         endpoint=endpoint,
         request=request,
         settings=settings,
         fallback=_chain(links, table, folder, environ),
-        store=None if store is None else database_url(store, folder),
+        store=store,
+        audit=audit_settings(tables["audit"], folder, environ, store=store),
         unused=unused_keys(table, request),
     )
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import attempt
 from airflow_provider_ai.cli.progress import logging_to
 from airflow_provider_ai.cli.stopping import stopped_by_signals
@@ -28,6 +29,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             dispatcher=with_health_port(spec.dispatcher, arguments.health_port),
             claim_check=spec.claim_check,
             storage=spec.storage,
+            **audited(spec.audit, "dispatcher"),
         )
         return (run_dispatcher if runtime is None else runtime)(job, stop=stop)
 

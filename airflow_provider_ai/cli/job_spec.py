@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.spec_keys import (
+    AUDIT_KEYS,
     CREDENTIALS,
     NAMES,
     REQUEST_CLASSES,
@@ -34,6 +36,7 @@ from airflow_provider_ai.cli.spec_parts import (
     read_toml,
     unused_keys,
 )
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import EndpointSettings, StorageOptions
 from airflow_provider_ai.core.job_settings import (
@@ -61,6 +64,7 @@ JOBS = SpecShape(
         "webhook": {**kinds_of(WebhookSettings, leave_out=("secret",)), "secret_env": TEXT},
         "handler": kinds_of(HandlerSettings),
         "endpoint": {**endpoint_keys(), "columns": NAMES},
+        "audit": AUDIT_KEYS,
     },
     required={"transport": required_keys(TransportSettings), "store": ["url"]},
 )
@@ -84,6 +88,7 @@ class JobSpec:
     handler: HandlerSettings | None
     endpoint: EndpointSettings | None
     request: AnyRequest | None
+    audit: AuditSettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -123,17 +128,19 @@ def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], n
         dispatcher = DispatcherSettings(**tables["dispatcher"])
     with in_table("handler"):
         handler = HandlerSettings(**tables["handler"]) if tables["handler"] else None
+    store, storage = database_url(tables["store"]["url"], folder), StorageOptions(**tables["storage"])
     return JobSpec(
         transport=_transport(tables["transport"], folder, environ),
-        store=database_url(tables["store"]["url"], folder),
+        store=store,
         claim_check=claim_check,
-        storage=StorageOptions(**tables["storage"]),
+        storage=storage,
         worker=worker,
         dispatcher=dispatcher,
         webhook=_webhook(tables["webhook"], folder, environ, need_secrets),
         handler=handler,
         endpoint=endpoint,
         request=request,
+        audit=audit_settings(tables["audit"], folder, environ, store=store, storage=storage),
         unused=unused,
     )
 

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import BAD_SPEC, COMPLETE, FAILED, Endings, attempt
 from airflow_provider_ai.cli.progress import logging_to, shown_on
 from airflow_provider_ai.cli.stopping import stopped_by_signals
@@ -158,7 +159,11 @@ def _client(spec: JobSpec, runtime: Any) -> JobClient:
 
     make = open_job_client if runtime is None else runtime
     client: JobClient = make(
-        transport=spec.transport, store=spec.store, claim_check=spec.claim_check, storage=spec.storage
+        transport=spec.transport,
+        store=spec.store,
+        claim_check=spec.claim_check,
+        storage=spec.storage,
+        **audited(spec.audit, "submitter"),
     )
     return client
 
@@ -179,6 +184,7 @@ def _dispatcher(spec: JobSpec, arguments: argparse.Namespace) -> AbstractContext
             dispatcher=settings,
             claim_check=spec.claim_check,
             storage=spec.storage,
+            **audited(spec.audit, "dispatcher"),
         )
     )
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, Table, require_key
 from airflow_provider_ai.cli.spec_parts import (
     AnyRequest,
@@ -23,6 +24,7 @@ from airflow_provider_ai.cli.spec_parts import (
     read_toml,
     unused_keys,
 )
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
     EndpointSettings,
@@ -49,6 +51,7 @@ class BatchSpec:
     checkpoint: CheckpointSettings
     sink: SinkSettings
     storage: StorageOptions | None = None
+    audit: AuditSettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -65,7 +68,11 @@ def load_batch_spec(
     environ = os.environ if environ is None else environ
     try:
         tables = BATCH.check(read_toml(file))
-        return _build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key))
+        audit = None
+        if need_api_key:
+            storage = StorageOptions(**tables["storage"])
+            audit = audit_settings(tables["audit"], file.parent, environ, store=None, storage=storage)
+        return replace(_build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key)), audit=audit)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
