@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -12,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from airflow_provider_ai.core.audit_chain import Head, SignedHead
 from airflow_provider_ai.exceptions import SpecError
 
+_PEM = re.compile(r"(-----BEGIN [A-Z ]+-----)(.+)(-----END [A-Z ]+-----)", re.DOTALL)
 _NO_KEY = "must be an Ed25519 {kind} key in PEM, without a password; `airflow-ai audit keygen` makes one"
 
 
@@ -24,7 +26,7 @@ class HeadSigner:
 
     def __init__(self, pem: str) -> None:
         try:
-            key = serialization.load_pem_private_key(pem.encode(), password=None)
+            key = serialization.load_pem_private_key(_in_lines(pem).encode(), password=None)
         except (ValueError, TypeError, UnsupportedAlgorithm):
             key = None
         if not isinstance(key, Ed25519PrivateKey):
@@ -67,6 +69,15 @@ def new_key_pair() -> tuple[str, str]:
     )
     public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return private.decode(), public.decode()
+
+
+def _in_lines(pem: str) -> str:
+    """A PEM that has lost its line ends, as in a form of one line or an environment variable."""
+    found = _PEM.fullmatch(pem.strip().replace("\\n", "\n"))
+    if found is None:
+        return pem
+    begin, body, end = found.groups()
+    return "\n".join([begin, *body.split(), end])
 
 
 def _public_key(pem: str) -> Ed25519PublicKey:
