@@ -21,9 +21,7 @@ NAMES = [f"{writer}/{number:016d}.json" for writer in WRITERS for number in (1, 
 
 
 def options(server: MiniStack) -> StorageOptions:
-    return StorageOptions(
-        access_key=ACCESS_KEY, secret_key=SECRET_KEY, region=REGION, endpoint_url=server.url
-    )
+    return StorageOptions(access_key=ACCESS_KEY, secret_key=SECRET_KEY, region=REGION, endpoint_url=server.url)
 
 
 @pytest.fixture
