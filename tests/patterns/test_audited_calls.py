@@ -1,4 +1,4 @@
-"""Synchronous calls, audited: nothing is sent before it is on record, and the deadline holds whatever the audit does."""
+"""Synchronous calls, audited: nothing is sent before it is on record, and the deadline holds whatever happens there."""
 
 from __future__ import annotations
 
