@@ -85,6 +85,7 @@ def _s3_settings(options: StorageOptions, bucket: str, environ: Mapping[str, str
         "region": options.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "request_timeout": REQUEST_TIMEOUT_SECONDS,
+        "tls_ca_file_path": options.ca_file or environ.get("AWS_CA_BUNDLE"),
     }
     endpoint = options.endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     if endpoint:

@@ -11,10 +11,12 @@ from dataclasses import replace
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.job_settings import DispatcherSettings
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.patterns.dead_letter_desk import DeadLetterDesk
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
 from airflow_provider_ai.runtime.dispatcher import STORE_TIMEOUT_SECONDS
+from airflow_provider_ai.runtime.phi import OFF, require_phi
 
 _LOOK_SECONDS = 1.0
 _JOINING_SECONDS = 15.0
@@ -22,12 +24,13 @@ _JOINING_SECONDS = 15.0
 
 @contextmanager
 def open_dead_letter_desk(
-    transport: TransportSettings, store: str, dispatcher: DispatcherSettings
+    transport: TransportSettings, store: str, dispatcher: DispatcherSettings, *, phi: Phi = OFF
 ) -> Iterator[DeadLetterDesk]:
     """Look at dead letters and deal with them.
 
     :param store: SQLAlchemy URL
     """
+    require_phi(phi, transport=transport, databases={"store": store})
     # A member of a consumer group is given its partitions only after a while.
     seconds = _JOINING_SECONDS if transport.kind == "kafka" else _LOOK_SECONDS
     opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS)

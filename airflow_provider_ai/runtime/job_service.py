@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
@@ -14,7 +15,9 @@ from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.job_claims import count
 from airflow_provider_ai.core.job_ports import Ended, JobStore
 from airflow_provider_ai.core.jobs import JobCounts
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
+from airflow_provider_ai.runtime.phi import OFF, deployment, require_phi
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS, JobClient, open_job_client
 
 
@@ -25,12 +28,24 @@ class JobSettings:
     :param store: SQLAlchemy URL; it may hold a password
     :param claim_check: folder of large payloads and results, and of plans of datasets
     :param storage: how that folder, and datasets, are reached on S3
+    :param phi: with it on, all that would leave data unprotected is refused here
     """
 
     transport: TransportSettings
     store: str = field(repr=False)
     claim_check: ClaimCheckSettings
     storage: StorageOptions | None = None
+    phi: Phi = OFF
+
+    def __post_init__(self) -> None:
+        self.require_phi()
+
+    def require_phi(self, **facts: Any) -> bool:
+        """Whether PHI is handled, in which case everything protects it, what ``facts`` add included.
+
+        :raises PhiPolicyError: for all that does not
+        """
+        return require_phi(self.phi, **deployment(self), **facts)
 
 
 def open_client(settings: JobSettings) -> JobClient:
@@ -40,6 +55,7 @@ def open_client(settings: JobSettings) -> JobClient:
         store=settings.store,
         claim_check=settings.claim_check,
         storage=settings.storage,
+        phi=settings.phi,
     )
 
 

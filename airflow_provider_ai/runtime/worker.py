@@ -24,12 +24,15 @@ from airflow_provider_ai.core.config import EndpointSettings, StorageOptions, re
 from airflow_provider_ai.core.job_handling import Handler
 from airflow_provider_ai.core.job_metrics import WorkerMetrics
 from airflow_provider_ai.core.job_settings import HandlerSettings, WebhookSettings, WorkerSettings
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.core.ports import Request
+from airflow_provider_ai.core.redaction import Necessary, listed_columns
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import SpecError, StoreUnavailableError
 from airflow_provider_ai.patterns.job_handlers import EndpointHandler, FunctionHandler
 from airflow_provider_ai.patterns.job_worker import JobWorker
 from airflow_provider_ai.patterns.webhook_outbox import WebhookOutbox
+from airflow_provider_ai.runtime.phi import OFF, asked_for, deployment, guarded, require_phi
 from airflow_provider_ai.runtime.process import undisturbed_loop
 from airflow_provider_ai.runtime.services import Pulse, health, owner_name, stopped_by_signals
 
@@ -45,6 +48,8 @@ class WorkerJob:
     """Everything a worker needs: either ``handler``, or ``endpoint`` with ``request``.
 
     :param store: SQLAlchemy URL
+    :param columns: fields of a payload that the endpoint may be sent; the request's own when absent
+    :param phi: with it on, ``columns`` must be given for an endpoint, and what would leave data unprotected is refused
     """
 
     transport: TransportSettings
@@ -56,11 +61,26 @@ class WorkerJob:
     endpoint: EndpointSettings | None = None
     request: Request | None = None
     webhook: WebhookSettings | None = None
+    columns: tuple[str, ...] | None = None
+    phi: Phi = OFF
 
     def __post_init__(self) -> None:
         one = (self.handler is None) != (self.endpoint is None)
         require(one, "a worker needs either an [endpoint] or a [handler]", "both" if self.handler else "neither")
         require((self.endpoint is None) == (self.request is None), "endpoint and request must come together", "one")
+        columns = listed_columns(self.request) if self.columns is None else self.columns
+        on = require_phi(
+            self.phi,
+            **deployment(self),
+            endpoints={"endpoint": self.endpoint},
+            webhook=self.webhook,
+            records=self.endpoint is not None,
+            columns=columns,
+            asked=asked_for(self.request, None),
+        )
+        if self.request is not None:
+            necessary = Necessary(allowed=columns if on else None)
+            object.__setattr__(self, "request", guarded(self.request, necessary, phi=on))
 
 
 def run_worker(job: WorkerJob) -> WorkerMetrics:
