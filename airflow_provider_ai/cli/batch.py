@@ -121,6 +121,8 @@ def _job(path: str, runtime: BatchRuntime | None, *, need_api_key: bool) -> tupl
         checkpoint=spec.checkpoint,
         sink=spec.sink,
         storage=spec.storage,
+        redaction=spec.redaction,
+        phi=spec.phi,
     )
     return job, runtime
 

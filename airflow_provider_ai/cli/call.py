@@ -44,6 +44,9 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             fallback=spec.fallback,
             settings=spec.settings,
             store=spec.store,
+            columns=spec.columns,
+            redaction=spec.redaction,
+            phi=spec.phi,
         ) as caller:
             answer: Answer = caller.call(inputs)
         return answer

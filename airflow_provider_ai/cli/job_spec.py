@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_ai.cli.phi_spec import PhiSpec, take_phi
 from airflow_provider_ai.cli.spec_keys import (
     CREDENTIALS,
     NAMES,
@@ -42,6 +43,8 @@ from airflow_provider_ai.core.job_settings import (
     WebhookSettings,
     WorkerSettings,
 )
+from airflow_provider_ai.core.phi_policy import OFF, Phi
+from airflow_provider_ai.core.redaction import Redaction, listed_columns
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import SpecError
 
@@ -71,6 +74,7 @@ class JobSpec:
     """A spec file, checked. What is only needed by a worker may be absent.
 
     :param store: SQLAlchemy URL
+    :param columns: the fields of a request that may leave, of ``[phi]`` or ``[endpoint]``
     :param unused: keys of ``[endpoint]`` that its protocol has no use for
     """
 
@@ -84,26 +88,39 @@ class JobSpec:
     handler: HandlerSettings | None
     endpoint: EndpointSettings | None
     request: AnyRequest | None
+    columns: tuple[str, ...] | None = None
+    redaction: Redaction | None = None
+    phi: Phi = OFF
     unused: tuple[str, ...] = ()
 
 
-def load_job_spec(path: str | Path, *, environ: Mapping[str, str] | None = None, need_secrets: bool = True) -> JobSpec:
+def load_job_spec(
+    path: str | Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    need_secrets: bool = True,
+    redacts: bool = False,
+) -> JobSpec:
     """Read and check a spec file.
 
     :param environ: where ``…_env`` keys are looked up; ``None`` for the process environment
     :param need_secrets: whether what only a worker needs (API key, webhook secret) must be there
+    :param redacts: whether requests are submitted, which is when ``[redaction]`` is applied
     :raises SpecError: for the first thing that cannot be right; names the file, the table and the key
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which deployments switch
     try:
+        environ = os.environ if environ is None else environ
         document = read_toml(file)
-        tables = JOBS.check(document)
-        return _build(file.parent, tables, os.environ if environ is None else environ, need_secrets)
+        phi = take_phi(document, environ, redacts=redacts)
+        return _build(file.parent, JOBS.check(document), environ, need_secrets, phi)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], need_secrets: bool) -> JobSpec:
+def _build(
+    folder: Path, tables: dict[str, Table], environ: Mapping[str, str], need_secrets: bool, phi: PhiSpec
+) -> JobSpec:
     endpoint = request = None
     unused: tuple[str, ...] = ()
     if tables["endpoint"]:
@@ -127,13 +144,16 @@ def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], n
         transport=_transport(tables["transport"], folder, environ),
         store=database_url(tables["store"]["url"], folder),
         claim_check=claim_check,
-        storage=StorageOptions(**tables["storage"]),
+        storage=StorageOptions(**located(tables["storage"], "ca_file", folder)),
         worker=worker,
         dispatcher=dispatcher,
         webhook=_webhook(tables["webhook"], folder, environ, need_secrets),
         handler=handler,
         endpoint=endpoint,
         request=request,
+        columns=phi.columns if phi.columns is not None else listed_columns(request),
+        redaction=phi.redaction,
+        phi=phi.phi,
         unused=unused,
     )
 

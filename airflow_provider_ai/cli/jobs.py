@@ -27,6 +27,7 @@ from airflow_provider_ai.core.job_waiting import (
     without_result,
 )
 from airflow_provider_ai.core.jobs import JobCounts, submission_key
+from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import Progress, StopToken
 from airflow_provider_ai.exceptions import (
     EmptyDatasetError,
@@ -63,7 +64,7 @@ def submit(arguments: argparse.Namespace, runtime: Any) -> int:
         from airflow_provider_ai.adapters.json_lines import read_json_lines
         from airflow_provider_ai.patterns.request_reply import Submission
 
-        spec = _load(arguments.spec)
+        spec = _load(arguments.spec, redacts=True)
         file = Path(arguments.input)
         total = sum(1 for _ in read_json_lines(file))
         if not total:
@@ -73,7 +74,8 @@ def submit(arguments: argparse.Namespace, runtime: Any) -> int:
         submission = Submission(key=key, expires_at=expires_at, group=arguments.group)
         with _client(spec, runtime) as client, shown_on(sys.stderr, quiet=arguments.quiet) as show:
             told = _Told(total, show, ids=not arguments.quiet)
-            done = client.submit(submission, read_json_lines(file), on_submitted=told, stop=stop)
+            requests, necessary = read_json_lines(file), _necessary(spec)
+            done = client.submit(submission, requests, necessary=necessary, on_submitted=told, stop=stop)
             log.info("%d jobs, %d messages sent", done.jobs, done.sent)
             return client.counts(key)
 
@@ -147,10 +149,10 @@ def _carried_out(work: Callable[[StopToken], Any], arguments: argparse.Namespace
         return attempt(lambda: work(stop), _ENDINGS, debug=level == "debug")
 
 
-def _load(path: str) -> JobSpec:
+def _load(path: str, *, redacts: bool = False) -> JobSpec:
     from airflow_provider_ai.cli.job_spec import load_job_spec
 
-    return load_job_spec(path, need_secrets=False)
+    return load_job_spec(path, need_secrets=False, redacts=redacts)
 
 
 def _client(spec: JobSpec, runtime: Any) -> JobClient:
@@ -158,9 +160,16 @@ def _client(spec: JobSpec, runtime: Any) -> JobClient:
 
     make = open_job_client if runtime is None else runtime
     client: JobClient = make(
-        transport=spec.transport, store=spec.store, claim_check=spec.claim_check, storage=spec.storage
+        transport=spec.transport, store=spec.store, claim_check=spec.claim_check, storage=spec.storage, phi=spec.phi
     )
     return client
+
+
+def _necessary(spec: JobSpec) -> Necessary | None:
+    """What of a request may leave, as far as the spec says it."""
+    if not (spec.phi.on or spec.transport.phi or spec.redaction):
+        return None
+    return Necessary(allowed=spec.columns, redaction=spec.redaction, strict=True)
 
 
 def _dispatcher(spec: JobSpec, arguments: argparse.Namespace) -> AbstractContextManager[object]:
@@ -179,6 +188,7 @@ def _dispatcher(spec: JobSpec, arguments: argparse.Namespace) -> AbstractContext
             dispatcher=settings,
             claim_check=spec.claim_check,
             storage=spec.storage,
+            phi=spec.phi,
         )
     )
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_ai.cli.phi_spec import PhiSpec, take_phi
 from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, Table, require_key
 from airflow_provider_ai.cli.spec_parts import (
     AnyRequest,
@@ -31,6 +32,8 @@ from airflow_provider_ai.core.config import (
     SinkSettings,
     StorageOptions,
 )
+from airflow_provider_ai.core.phi_policy import OFF, Phi, switched_on
+from airflow_provider_ai.core.redaction import Redaction
 from airflow_provider_ai.core.requests import JsonRequest, OpenInferenceRequest
 from airflow_provider_ai.exceptions import SpecError
 
@@ -49,6 +52,8 @@ class BatchSpec:
     checkpoint: CheckpointSettings
     sink: SinkSettings
     storage: StorageOptions | None = None
+    redaction: Redaction | None = None
+    phi: Phi = OFF
     unused: tuple[str, ...] = ()
 
 
@@ -64,17 +69,23 @@ def load_batch_spec(
     file = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which deployments switch
     environ = os.environ if environ is None else environ
     try:
-        tables = BATCH.check(read_toml(file))
-        return _build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key))
+        document = read_toml(file)
+        phi = take_phi(document, environ, columns_elsewhere="input")
+        tables = BATCH.check(document)
+        secret = api_key(tables["endpoint"], environ, needed=need_api_key)
+        return _build(file, tables, environ, secret, phi)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _build(file: Path, tables: dict[str, Table], secret: str | None) -> BatchSpec:
+def _build(
+    file: Path, tables: dict[str, Table], environ: Mapping[str, str], secret: str | None, phi: PhiSpec
+) -> BatchSpec:
     folder = file.parent
     request = _request(tables, folder)
     with in_table("input"):
-        source = InputSettings(**_input(tables["input"], request, folder))
+        on = phi.phi.on or tables["endpoint"].get("phi") is True or switched_on(environ)
+        source = InputSettings(**_input(tables["input"], request, folder, allow_list=on))
     with in_table("endpoint"):
         endpoint = endpoint_settings(tables["endpoint"], folder, secret=secret)
     with in_table("limits"):
@@ -92,13 +103,20 @@ def _build(file: Path, tables: dict[str, Table], secret: str | None) -> BatchSpe
         limits=limits,
         checkpoint=checkpoint,
         sink=sink,
-        storage=StorageOptions(**tables["storage"]) if tables["storage"] else None,
+        storage=StorageOptions(**located(tables["storage"], "ca_file", folder)) if tables["storage"] else None,
+        redaction=phi.redaction,
+        phi=phi.phi,
         unused=unused_keys(tables["endpoint"], request),
     )
 
 
-def _input(table: Table, request: AnyRequest, folder: Path) -> Table:
-    """The columns to read are those the request needs, or else the ones listed; the id is read in any case."""
+def _input(table: Table, request: AnyRequest, folder: Path, *, allow_list: bool) -> Table:
+    """The columns to read are those the request needs, or else the ones listed; the id is read in any case.
+
+    :param allow_list: the ones listed are those that may be sent, and stay as they are
+    """
+    if allow_list:
+        return {**located(table, "uri", folder), "columns": tuple(table["columns"]) if "columns" in table else None}
     columns = request.columns if request.columns is not None else table.get("columns")
     if columns is not None:
         columns = tuple(name for name in columns if name != table["id_column"])

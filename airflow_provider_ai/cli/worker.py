@@ -47,6 +47,8 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             endpoint=spec.endpoint,
             request=spec.request,
             webhook=spec.webhook,
+            columns=spec.columns,
+            phi=spec.phi,
         )
         return (run_worker if runtime is None else runtime)(job)
 

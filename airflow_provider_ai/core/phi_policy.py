@@ -53,6 +53,9 @@ class Phi:
         require(self.audit in AUDITS, f"audit must be one of {AUDITS}", self.audit)
 
 
+OFF = Phi()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhiFacts:
     """What is known of a task; what is absent is not there, or not known yet.

@@ -58,6 +58,7 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
     "price_per_million_output_tokens": _price,
     "price_per_call": _price,
     "p99_seconds": _seconds,
+    "phi": boolean,
 }
 
 

@@ -16,9 +16,11 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask
 
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import require
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
 from airflow_provider_ai.hooks.extras import ConnectionFields, boolean, number, parse_extras, whole
+from airflow_provider_ai.hooks.phi import package_wide
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID, aws_access, storage_options
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ _OF_TRANSPORT: Mapping[str, Callable[[Any], Any]] = {
     "call_timeout_seconds": _seconds,
     "ca_file": str,
     "allow_plaintext": boolean,
+    "phi": boolean,
     "region": str,
     "consumer_group": str,
     "security_protocol": str,
@@ -153,14 +156,16 @@ class AIJobsHook(BaseHook):
         In triggers: in a thread (:func:`asgiref.sync.sync_to_async`).
         """
         # SQLAlchemy is not needed to parse a DAG.
-        from airflow_provider_ai.hooks.store import store_url
+        from airflow_provider_ai.hooks.store import store_connection
         from airflow_provider_ai.runtime.job_service import JobSettings
 
         found = self.connection()
         uri = found.claim_check.uri or ""
+        store = store_connection(self.store_conn_id or found.store_conn_id)
         return JobSettings(
             transport=with_aws(found.transport, found.aws_conn_id),
-            store=store_url(self.store_conn_id or found.store_conn_id),
+            store=store.url,
+            phi=Phi(on=store.phi or package_wide()),
             claim_check=found.claim_check,
             storage=storage_options((uri, *uris), found.aws_conn_id or DEFAULT_AWS_CONN_ID),
         )

@@ -17,6 +17,7 @@ from airflow_provider_ai.core.config import InputSettings, SinkSettings
 from airflow_provider_ai.core.identity import scope_name
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitVerdict, without_result
 from airflow_provider_ai.core.jobs import JobCounts, JobState
+from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import Progress, StopToken
 from airflow_provider_ai.exceptions import StoppedError
 from airflow_provider_ai.operators.attended import OnProgress
@@ -24,6 +25,7 @@ from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.patterns.request_reply import Submission
 from airflow_provider_ai.runtime.embedded_dispatcher import embedded_dispatcher
 from airflow_provider_ai.runtime.job_service import JobSettings, open_client
+from airflow_provider_ai.runtime.phi import require_phi
 from airflow_provider_ai.runtime.request_reply import JobClient
 
 log = logging.getLogger(__name__)
@@ -54,12 +56,14 @@ class Submitted:
 class JobWork:
     """The work on one submission.
 
+    :param necessary: what of a request may leave
     :param stop: ends the work; what has not begun by then is cancelled, and submitted again by a task that runs again
     """
 
     settings: JobSettings
     submission: Submission
     stop: StopToken
+    necessary: Necessary | None = None
 
     @property
     def key(self) -> str:
@@ -112,6 +116,7 @@ class JobWork:
         from airflow_provider_ai.adapters.sinks import open_sink
         from airflow_provider_ai.runtime.job_datasets import JobDatasets
 
+        require_phi(self.settings.phi, more=sink.phi, databases={"sink": sink.url}, transport=self.settings.transport)
         manifest = JobDatasets(self.settings).planned(self.key)
         scope = None if manifest is None else scope_name(manifest.input_uri, manifest.id_column)
         table = open_sink(sink)
@@ -139,7 +144,7 @@ class JobWork:
 
     def _send(self, client: JobClient, requests: Iterable[Any], total: int, note: OnProgress) -> tuple[int, int]:
         told = _Submitting(note, total)
-        done = client.submit(self.submission, requests, on_submitted=told, stop=self.stop)
+        done = client.submit(self.submission, requests, necessary=self.necessary, on_submitted=told, stop=self.stop)
         return done.jobs, done.sent
 
     def _opened(self, call: Callable[[JobClient], T]) -> T:

@@ -11,12 +11,12 @@ from dataclasses import replace
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.job_settings import DispatcherSettings
-from airflow_provider_ai.core.phi_policy import Phi
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.patterns.dead_letter_desk import DeadLetterDesk
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
 from airflow_provider_ai.runtime.dispatcher import STORE_TIMEOUT_SECONDS
-from airflow_provider_ai.runtime.phi import OFF, require_phi
+from airflow_provider_ai.runtime.phi import require_phi
 
 _LOOK_SECONDS = 1.0
 _JOINING_SECONDS = 15.0

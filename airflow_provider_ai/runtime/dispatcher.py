@@ -16,12 +16,12 @@ from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.job_metrics import DispatcherMetrics
 from airflow_provider_ai.core.job_settings import DispatcherSettings
-from airflow_provider_ai.core.phi_policy import Phi
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import StoreUnavailableError
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
-from airflow_provider_ai.runtime.phi import OFF, deployment, require_phi
+from airflow_provider_ai.runtime.phi import deployment, require_phi
 from airflow_provider_ai.runtime.services import health
 
 STORE_TIMEOUT_SECONDS = 10.0

@@ -22,14 +22,14 @@ from airflow_provider_ai.core.config import (
 )
 from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.manifest import Manifest
-from airflow_provider_ai.core.phi_policy import Phi
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Request, Sink
 from airflow_provider_ai.core.redaction import Necessary, Redaction
 from airflow_provider_ai.core.report import PlanReference, Progress
 from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError, SpecError
 from airflow_provider_ai.patterns.batch_inference import Provenance
-from airflow_provider_ai.runtime.phi import OFF, asked_for, guarded, require_phi
+from airflow_provider_ai.runtime.phi import asked_for, guarded, require_phi
 
 OnProgress = Callable[[Progress], None]
 

@@ -15,9 +15,9 @@ from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.job_claims import count
 from airflow_provider_ai.core.job_ports import Ended, JobStore
 from airflow_provider_ai.core.jobs import JobCounts
-from airflow_provider_ai.core.phi_policy import Phi
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
-from airflow_provider_ai.runtime.phi import OFF, deployment, require_phi
+from airflow_provider_ai.runtime.phi import deployment, require_phi
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS, JobClient, open_job_client
 
 

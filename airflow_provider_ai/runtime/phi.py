@@ -18,8 +18,6 @@ from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.core.redaction import Necessary, RedactedRequest, Redaction
 from airflow_provider_ai.core.transport_settings import TransportSettings
 
-OFF = Phi()
-
 
 def require_phi(phi: Phi, *, more: bool = False, **facts: Any) -> bool:
     """Whether PHI is handled, in which case everything protects it, and no log shows a payload from now on.

@@ -21,7 +21,7 @@ from airflow_provider_ai.core.job_ports import ContentCodec, JobStore, MessageQu
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitVerdict
 from airflow_provider_ai.core.jobs import JobCounts, JobState
 from airflow_provider_ai.core.manifest import Manifest
-from airflow_provider_ai.core.phi_policy import Phi
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Sink
 from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import StopToken
@@ -30,7 +30,7 @@ from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.patterns.collecting import CollectedReply, collect, count_reasons, failures
 from airflow_provider_ai.patterns.patience import patiently
 from airflow_provider_ai.patterns.request_reply import Submission, Submitted, Submitter, wait
-from airflow_provider_ai.runtime.phi import OFF, require_phi
+from airflow_provider_ai.runtime.phi import require_phi
 
 if TYPE_CHECKING:
     from airflow_provider_ai.runtime.reply_table import Landed

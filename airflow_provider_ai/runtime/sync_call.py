@@ -31,7 +31,7 @@ from airflow_provider_ai.core.call_settings import CallSettings
 from airflow_provider_ai.core.config import EndpointSettings, require
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, check_chain, reserves
 from airflow_provider_ai.core.identity import endpoint_name
-from airflow_provider_ai.core.phi_policy import Phi
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.core.redaction import Necessary, Redaction, listed_columns
 from airflow_provider_ai.exceptions import SpecError
@@ -39,7 +39,7 @@ from airflow_provider_ai.patterns.call_exchange import Clocks, Target
 from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
 from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
-from airflow_provider_ai.runtime.phi import OFF, asked_for, guarded, require_phi
+from airflow_provider_ai.runtime.phi import asked_for, guarded, require_phi
 from airflow_provider_ai.runtime.telemetry import CallSpan
 
 MOST_THREADS = 256

@@ -24,7 +24,7 @@ from airflow_provider_ai.core.config import EndpointSettings, StorageOptions, re
 from airflow_provider_ai.core.job_handling import Handler
 from airflow_provider_ai.core.job_metrics import WorkerMetrics
 from airflow_provider_ai.core.job_settings import HandlerSettings, WebhookSettings, WorkerSettings
-from airflow_provider_ai.core.phi_policy import Phi
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.core.redaction import Necessary, listed_columns
 from airflow_provider_ai.core.transport_settings import TransportSettings
@@ -32,7 +32,7 @@ from airflow_provider_ai.exceptions import SpecError, StoreUnavailableError
 from airflow_provider_ai.patterns.job_handlers import EndpointHandler, FunctionHandler
 from airflow_provider_ai.patterns.job_worker import JobWorker
 from airflow_provider_ai.patterns.webhook_outbox import WebhookOutbox
-from airflow_provider_ai.runtime.phi import OFF, asked_for, deployment, guarded, require_phi
+from airflow_provider_ai.runtime.phi import asked_for, deployment, guarded, require_phi
 from airflow_provider_ai.runtime.process import undisturbed_loop
 from airflow_provider_ai.runtime.services import Pulse, health, owner_name, stopped_by_signals
 
