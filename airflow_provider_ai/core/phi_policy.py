@@ -87,7 +87,7 @@ class PhiFacts:
     def on(self) -> bool:
         """Whether the policy holds: whoever says so says it for the whole task."""
         parties = (*self.endpoints.values(), self.transport)
-        return self.phi.on or switched_on(self.environ) or any(party.phi for party in parties if party is not None)
+        return switched_on(self.environ) or self.phi.on or any(party.phi for party in parties if party is not None)
 
 
 def switched_on(environ: Mapping[str, str]) -> bool:

@@ -74,7 +74,7 @@ def database_refusals(part: str, url: str) -> Iterator[Refusal]:
     if backend in _FILES:
         if _REMOTE_FILE.match(parts.path) or parts.netloc:
             yield Refusal(part=part, what="the database is no local file", fix="use one, or PostgreSQL")
-    elif "@" in url.partition(parts.netloc)[2]:
+    elif "@" in parts.path + parts.query + parts.fragment:
         # SQLAlchemy takes what stands before it for a password, and so another host than the one seen here.
         yield Refusal(part=part, what="its URL can be read in two ways", fix="quote special characters (%40 for @)")
     elif backend in _POSTGRESQL:
