@@ -18,8 +18,9 @@ class TlsPeer:
     ``heard``: what came after a handshake, or in clear where there is no TLS; ``refused``: handshakes that failed.
     """
 
-    def __init__(self, context: ssl.SSLContext | None, *, answer: bytes, forward: int | None) -> None:
+    def __init__(self, context: ssl.SSLContext | None, *, answer: bytes, forward: int | None, postgresql: bool) -> None:
         self._context = context
+        self._postgresql = postgresql
         self._answer = answer
         self._forward = forward
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -59,6 +60,8 @@ class TlsPeer:
     def _serve(self, connection: socket.socket) -> None:
         connection.settimeout(_PATIENCE_SECONDS)
         try:
+            if self._postgresql:
+                _read_ssl_request(connection)
             if self._context is not None:
                 connection = self._context.wrap_socket(connection, server_side=True)
         except (OSError, ssl.SSLError):
@@ -99,6 +102,14 @@ class TlsPeer:
         return said
 
 
+def _read_ssl_request(connection: socket.socket) -> None:
+    """SSLRequest and the word for yes: https://www.postgresql.org/docs/18/protocol-flow.html#PROTOCOL-FLOW-SSL"""
+    asked = connection.recv(8)
+    if asked != bytes.fromhex("0000000804d2162f"):
+        raise OSError("no SSLRequest")
+    connection.sendall(b"S")
+
+
 def _pass_on(behind: socket.socket, connection: socket.socket) -> None:
     try:
         while said := behind.recv(65536):
@@ -108,9 +119,14 @@ def _pass_on(behind: socket.socket, connection: socket.socket) -> None:
 
 
 @contextmanager
-def tls_peer(context: ssl.SSLContext | None, *, answer: bytes = b"", forward: int | None = None) -> Iterator[TlsPeer]:
-    """``answer`` to whatever is said, or everything on to port ``forward`` of this machine."""
-    peer = TlsPeer(context, answer=answer, forward=forward)
+def tls_peer(
+    context: ssl.SSLContext | None, *, answer: bytes = b"", forward: int | None = None, postgresql: bool = False
+) -> Iterator[TlsPeer]:
+    """``answer`` to whatever is said, or everything on to port ``forward`` of this machine.
+
+    :param postgresql: TLS begins as PostgreSQL's does, after a request for it
+    """
+    peer = TlsPeer(context, answer=answer, forward=forward, postgresql=postgresql)
     try:
         yield peer
     finally:

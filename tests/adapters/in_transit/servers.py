@@ -13,7 +13,7 @@ HOUR = timedelta(hours=1)
 Context = ssl.SSLContext | None
 
 
-def _old(issued: Issued) -> ssl.SSLContext:
+def old(issued: Issued) -> ssl.SSLContext:
     """TLS 1.0 and 1.1 alone, with whatever ciphers these need."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -34,6 +34,6 @@ UNTRUSTED: dict[str, Callable[[Authority, Authority], Context]] = {
     "expired": lambda ours, _: ours.issue(starts=-2 * HOUR, ends=-HOUR).server_context(),
     "wrong host": lambda ours, _: ours.issue("model.example").server_context(),
     "rogue authority": lambda _, theirs: theirs.issue().server_context(),
-    "old protocol": lambda ours, _: _old(ours.issue()),
+    "old protocol": lambda ours, _: old(ours.issue()),
     "plaintext": lambda *_: None,
 }
