@@ -28,7 +28,7 @@ class PayloadFreeHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Change the record in place; the handlers above it see what is left."""
         if record.args:
-            record.args = _shown_arguments(record.args)
+            record.args = _shown_arguments(record.args, named="%(" in str(record.msg))
         if not isinstance(record.msg, str):
             record.msg, record.args = _shown(record.msg), ()
         elif len(record.msg) > LONGEST_TEXT and not record.args:
@@ -46,9 +46,10 @@ def keep_payloads_out_of_logs() -> None:
         logger.addHandler(PayloadFreeHandler())
 
 
-def _shown_arguments(arguments: Any) -> Any:
-    if isinstance(arguments, Mapping):  # logging takes a single mapping for named arguments
-        return {name: _shown(value) for name, value in arguments.items()}
+def _shown_arguments(arguments: Any, *, named: bool) -> Any:
+    """logging takes a single mapping for named arguments, also where it is the one argument of a ``%s``."""
+    if isinstance(arguments, Mapping):
+        return {name: _shown(value) for name, value in arguments.items()} if named else (_shown(arguments),)
     return tuple(map(_shown, arguments))
 
 
