@@ -236,9 +236,7 @@ PARTIES: dict[str, Callable[..., object]] = {
     "submitter": lambda **given: open_job_client(transport=TRANSPORT, **given),
     "settings": lambda **given: JobSettings(transport=TRANSPORT, claim_check=ClaimCheckSettings(), **given),
     "dispatcher": lambda **given: DispatcherJob(transport=TRANSPORT, **given),
-    "dead letters": lambda **given: open_dead_letter_desk(
-        TRANSPORT, given["store"], None, phi=given["phi"]
-    ).__enter__(),  # type: ignore[arg-type]
+    "dead letters": _desk,
     "worker": lambda **given: WorkerJob(
         transport=TRANSPORT,
         endpoint=EndpointSettings(url="http://127.0.0.1:9", protocol="json", model="m"),
