@@ -4,6 +4,7 @@
 
     AIProviderError
     ├── SpecError                       settings that cannot be right; a retry cannot help
+    │   └── PhiPolicyError              health data would be left unprotected; nothing was sent
     ├── InputError                      the dataset cannot be used as it is; a retry cannot help
     │   ├── EmptyDatasetError
     │   ├── UnreadableFileError
@@ -65,6 +66,14 @@ class AIProviderError(Exception):
 
 class SpecError(AIProviderError, ValueError):
     """A setting is missing, unknown or out of range. Fix the setting; a retry cannot help."""
+
+
+class PhiPolicyError(SpecError):
+    """PHI is handled and not everything protects it. ``refusals``: what is missing, each with what to do."""
+
+    def __init__(self, message: str, *, refusals: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.refusals = tuple(refusals)
 
 
 class InputError(AIProviderError):

@@ -23,6 +23,18 @@ def get_provider_info() -> dict[str, Any]:
         "versions": [__version__],
         "connection-types": [_ai_endpoint(), _ai_jobs(), _ai_keys(), _ai_audit()],
         "config": {
+            "ai_provider": {
+                "description": "What holds for every task that calls AI services.",
+                "options": {
+                    "phi": {
+                        "description": "Health data (PHI) is handled: what is not protected refuses to run.",
+                        "version_added": __version__,
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    },
+                },
+            },
             "ai_patterns": {
                 "description": "The AI integration patterns.",
                 "options": {
@@ -92,6 +104,7 @@ def _ai_endpoint() -> dict[str, Any]:
                 type=NUMBER,
                 exclusiveMinimum=0,
             ),
+            "phi": _field("PHI", _PHI, type=["boolean"], default=False),
             "headers": _field("Headers", "Further request headers, e.g. a tenant.", type=["object", "null"]),
             "keys_conn_id": _field(
                 "Keys connection",
@@ -167,6 +180,7 @@ def _ai_jobs() -> dict[str, Any]:
                 type=["boolean"],
                 default=False,
             ),
+            "phi": _field("PHI", _PHI, type=["boolean"], default=False),
             "webhook_secret": _field(
                 "Webhook secret", "whsec_…: what workers sign with (Standard Webhooks).", type=TEXT, format="password"
             ),
@@ -284,6 +298,9 @@ def _ai_audit() -> dict[str, Any]:
     }
 
 
+_PHI = (
+    "Health data goes here: whatever would leave it unprotected is refused. Off here does not switch it off elsewhere."
+)
 _KAFKA_SECURITY = ["ssl", "sasl_ssl", "plaintext", "sasl_plaintext", None]
 _SASL = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", None]
 

@@ -74,7 +74,15 @@ def _s3(rest: str, options: StorageOptions) -> tuple[FileSystem, str]:
         raise SpecError("an s3:// URI must name a bucket: s3://bucket/key")
     from pyarrow.fs import S3FileSystem
 
-    return S3FileSystem(**_s3_settings(options, bucket, os.environ)), path
+    settings = _s3_settings(options, bucket, os.environ)
+    try:
+        return S3FileSystem(**settings), path
+    except TypeError:  # of a pyarrow that does not know the newest of them
+        if "tls_ca_file_path" not in settings:
+            raise
+        raise SpecError(
+            "ca_file (or AWS_CA_BUNDLE) for S3 needs a newer pyarrow, one that takes tls_ca_file_path"
+        ) from None
 
 
 def _s3_settings(options: StorageOptions, bucket: str, environ: Mapping[str, str]) -> dict[str, Any]:
@@ -85,6 +93,7 @@ def _s3_settings(options: StorageOptions, bucket: str, environ: Mapping[str, str
         "region": options.region or environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "request_timeout": REQUEST_TIMEOUT_SECONDS,
+        "tls_ca_file_path": options.ca_file or environ.get("AWS_CA_BUNDLE"),
     }
     endpoint = options.endpoint_url or environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     if endpoint:

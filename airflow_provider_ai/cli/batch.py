@@ -130,6 +130,8 @@ def _job(path: str, runtime: BatchRuntime | None, *, need_api_key: bool) -> tupl
         storage=spec.storage,
         keys=spec.keys,
         **audited(spec.audit, "submitter"),
+        redaction=spec.redaction,
+        phi=spec.phi,
     )
     return job, runtime
 

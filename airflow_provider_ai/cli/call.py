@@ -48,6 +48,9 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             store=spec.store,
             **({} if spec.keys is None else {"keys": spec.keys}),
             **audited(spec.audit, "submitter"),
+            columns=spec.columns,
+            redaction=spec.redaction,
+            phi=spec.phi,
         ) as caller:
             answer: Answer = caller.call(inputs)
         return answer

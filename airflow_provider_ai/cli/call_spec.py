@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
+from airflow_provider_ai.cli.phi_spec import PhiSpec, take_phi
 from airflow_provider_ai.cli.spec_keys import (
     ANYTHING,
     AUDIT_KEYS,
@@ -41,6 +42,8 @@ from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, Static, check_chain
+from airflow_provider_ai.core.phi_policy import OFF, Phi
+from airflow_provider_ai.core.redaction import Redaction
 from airflow_provider_ai.exceptions import SpecError
 
 if TYPE_CHECKING:
@@ -81,6 +84,9 @@ class CallSpec:
     store: str | None
     keys: KeySettings | None = None
     audit: AuditSettings | None = None
+    columns: tuple[str, ...] | None = None
+    redaction: Redaction | None = None
+    phi: Phi = OFF
     unused: tuple[str, ...] = ()
 
 
@@ -92,14 +98,16 @@ def load_call_spec(path: str | Path, *, environ: Mapping[str, str] | None = None
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which deployments switch
     try:
+        environ = os.environ if environ is None else environ
         document = read_toml(file)
         links = document.pop("fallback", [])
-        return _build(file.parent, CALL.check(document), links, os.environ if environ is None else environ)
+        phi = take_phi(document, environ)
+        return _build(file.parent, CALL.check(document), links, environ, phi)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _build(folder: Path, tables: dict[str, Table], links: Any, environ: Mapping[str, str]) -> CallSpec:
+def _build(folder: Path, tables: dict[str, Table], links: Any, environ: Mapping[str, str], phi: PhiSpec) -> CallSpec:
     table = tables["endpoint"]
     with in_table("endpoint"):
         endpoint = endpoint_settings(table, folder, secret=api_key(table, environ))
@@ -118,6 +126,9 @@ def _build(folder: Path, tables: dict[str, Table], links: Any, environ: Mapping[
         store=store,
         keys=encryption_settings(tables["encryption"], folder, environ),
         audit=audit_settings(tables["audit"], folder, environ, store=store),
+        columns=phi.columns,
+        redaction=phi.redaction,
+        phi=phi.phi,
         unused=unused_keys(table, request),
     )
 

@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             storage=spec.storage,
             keys=spec.keys,
             **audited(spec.audit, "dispatcher"),
+            phi=spec.phi,
         )
         return (run_dispatcher if runtime is None else runtime)(job, stop=stop)
 

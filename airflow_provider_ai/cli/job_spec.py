@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
+from airflow_provider_ai.cli.phi_spec import PhiSpec, take_phi
 from airflow_provider_ai.cli.spec_keys import (
     AUDIT_KEYS,
     CREDENTIALS,
@@ -47,6 +48,8 @@ from airflow_provider_ai.core.job_settings import (
     WebhookSettings,
     WorkerSettings,
 )
+from airflow_provider_ai.core.phi_policy import OFF, Phi
+from airflow_provider_ai.core.redaction import Redaction, listed_columns
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import SpecError
 
@@ -81,6 +84,7 @@ class JobSpec:
     """A spec file, checked. What is only needed by a worker may be absent.
 
     :param store: SQLAlchemy URL
+    :param columns: the fields of a request that may leave, of ``[phi]`` or ``[endpoint]``
     :param unused: keys of ``[endpoint]`` that its protocol has no use for
     """
 
@@ -96,26 +100,39 @@ class JobSpec:
     request: AnyRequest | None
     keys: KeySettings | None = None
     audit: AuditSettings | None = None
+    columns: tuple[str, ...] | None = None
+    redaction: Redaction | None = None
+    phi: Phi = OFF
     unused: tuple[str, ...] = ()
 
 
-def load_job_spec(path: str | Path, *, environ: Mapping[str, str] | None = None, need_secrets: bool = True) -> JobSpec:
+def load_job_spec(
+    path: str | Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    need_secrets: bool = True,
+    redacts: bool = False,
+) -> JobSpec:
     """Read and check a spec file.
 
     :param environ: where ``…_env`` keys are looked up; ``None`` for the process environment
     :param need_secrets: whether what only a worker needs (API key, webhook secret) must be there
+    :param redacts: whether requests are submitted, which is when ``[redaction]`` is applied
     :raises SpecError: for the first thing that cannot be right; names the file, the table and the key
     """
     file = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which deployments switch
     try:
+        environ = os.environ if environ is None else environ
         document = read_toml(file)
-        tables = JOBS.check(document)
-        return _build(file.parent, tables, os.environ if environ is None else environ, need_secrets)
+        phi = take_phi(document, environ, redacts=redacts)
+        return _build(file.parent, JOBS.check(document), environ, need_secrets, phi)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], need_secrets: bool) -> JobSpec:
+def _build(
+    folder: Path, tables: dict[str, Table], environ: Mapping[str, str], need_secrets: bool, phi: PhiSpec
+) -> JobSpec:
     endpoint = request = None
     unused: tuple[str, ...] = ()
     if tables["endpoint"]:
@@ -135,7 +152,8 @@ def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], n
         dispatcher = DispatcherSettings(**tables["dispatcher"])
     with in_table("handler"):
         handler = HandlerSettings(**tables["handler"]) if tables["handler"] else None
-    store, storage = database_url(tables["store"]["url"], folder), StorageOptions(**tables["storage"])
+    store = database_url(tables["store"]["url"], folder)
+    storage = StorageOptions(**located(tables["storage"], "ca_file", folder))
     return JobSpec(
         transport=_transport(tables["transport"], folder, environ),
         store=store,
@@ -149,6 +167,9 @@ def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], n
         request=request,
         keys=encryption_settings(tables["encryption"], folder, environ),
         audit=audit_settings(tables["audit"], folder, environ, store=store, storage=storage),
+        columns=phi.columns if phi.columns is not None else listed_columns(request),
+        redaction=phi.redaction,
+        phi=phi.phi,
         unused=unused,
     )
 

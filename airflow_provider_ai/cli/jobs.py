@@ -28,6 +28,7 @@ from airflow_provider_ai.core.job_waiting import (
     without_result,
 )
 from airflow_provider_ai.core.jobs import JobCounts, submission_key
+from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import Progress, StopToken
 from airflow_provider_ai.exceptions import (
     EmptyDatasetError,
@@ -67,7 +68,7 @@ def submit(arguments: argparse.Namespace, runtime: Any) -> int:
         from airflow_provider_ai.adapters.json_lines import json_lines
         from airflow_provider_ai.patterns.request_reply import Submission
 
-        spec = _load(arguments.spec)
+        spec = _load(arguments.spec, redacts=True)
         with json_lines(arguments.input) as requests:
             total = sum(1 for _ in requests)
             if not total:
@@ -76,8 +77,8 @@ def submit(arguments: argparse.Namespace, runtime: Any) -> int:
             expires_at = None if arguments.deadline is None else time.time() + arguments.deadline
             submission = Submission(key=key, expires_at=expires_at, group=arguments.group)
             with _client(spec, runtime) as client, shown_on(sys.stderr, quiet=arguments.quiet) as show:
-                told = _Told(total, show, ids=not arguments.quiet)
-                done = client.submit(submission, requests, on_submitted=told, stop=stop)
+                told, necessary = _Told(total, show, ids=not arguments.quiet), _necessary(spec)
+                done = client.submit(submission, requests, necessary=necessary, on_submitted=told, stop=stop)
                 log.info("submission %s: %d jobs, %d messages sent", key, done.jobs, done.sent)
                 return client.counts(key)
 
@@ -151,10 +152,10 @@ def _carried_out(work: Callable[[StopToken], Any], arguments: argparse.Namespace
         return attempt(lambda: work(stop), _ENDINGS, debug=level == "debug")
 
 
-def _load(path: str) -> JobSpec:
+def _load(path: str, *, redacts: bool = False) -> JobSpec:
     from airflow_provider_ai.cli.job_spec import load_job_spec
 
-    return load_job_spec(path, need_secrets=False)
+    return load_job_spec(path, need_secrets=False, redacts=redacts)
 
 
 def _client(spec: JobSpec, runtime: Any) -> JobClient:
@@ -168,8 +169,16 @@ def _client(spec: JobSpec, runtime: Any) -> JobClient:
         storage=spec.storage,
         keys=spec.keys,
         **audited(spec.audit, "submitter"),
+        phi=spec.phi,
     )
     return client
+
+
+def _necessary(spec: JobSpec) -> Necessary | None:
+    """What of a request may leave, as far as the spec says it."""
+    if not (spec.phi.on or spec.transport.phi or spec.redaction):
+        return None
+    return Necessary(allowed=spec.columns, redaction=spec.redaction, strict=True)
 
 
 def _dispatcher(spec: JobSpec, arguments: argparse.Namespace) -> AbstractContextManager[object]:
@@ -190,6 +199,7 @@ def _dispatcher(spec: JobSpec, arguments: argparse.Namespace) -> AbstractContext
             storage=spec.storage,
             keys=spec.keys,
             **audited(spec.audit, "dispatcher"),
+            phi=spec.phi,
         )
     )
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
+from airflow_provider_ai.cli.phi_spec import PhiSpec, take_phi
 from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, SpecShape, Table, require_key
 from airflow_provider_ai.cli.spec_parts import (
     AnyRequest,
@@ -35,6 +36,8 @@ from airflow_provider_ai.core.config import (
     SinkSettings,
     StorageOptions,
 )
+from airflow_provider_ai.core.phi_policy import OFF, Phi, switched_on
+from airflow_provider_ai.core.redaction import Redaction
 from airflow_provider_ai.core.requests import JsonRequest, OpenInferenceRequest
 from airflow_provider_ai.exceptions import SpecError
 
@@ -59,6 +62,8 @@ class BatchSpec:
     storage: StorageOptions | None = None
     keys: KeySettings | None = None
     audit: AuditSettings | None = None
+    redaction: Redaction | None = None
+    phi: Phi = OFF
     unused: tuple[str, ...] = ()
 
 
@@ -74,23 +79,29 @@ def load_batch_spec(
     file = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which deployments switch
     environ = os.environ if environ is None else environ
     try:
-        tables = SHAPE.check(read_toml(file))
+        document = read_toml(file)
+        phi = take_phi(document, environ, columns_elsewhere="input")
+        tables = SHAPE.check(document)
+        secret = api_key(tables["endpoint"], environ, needed=need_api_key)
+        built = _build(file, tables, environ, secret, phi)
         keys = encryption_settings(tables["encryption"], file.parent, environ)
         audit = None
         if need_api_key:
-            storage = StorageOptions(**tables["storage"])
+            storage = built.storage or StorageOptions()
             audit = audit_settings(tables["audit"], file.parent, environ, store=None, storage=storage)
-        built = _build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key), keys)
-        return replace(built, audit=audit)
+        return replace(built, keys=keys, audit=audit)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _build(file: Path, tables: dict[str, Table], secret: str | None, keys: KeySettings | None) -> BatchSpec:
+def _build(
+    file: Path, tables: dict[str, Table], environ: Mapping[str, str], secret: str | None, phi: PhiSpec
+) -> BatchSpec:
     folder = file.parent
     request = _request(tables, folder)
     with in_table("input"):
-        source = InputSettings(**_input(tables["input"], request, folder))
+        on = phi.phi.on or tables["endpoint"].get("phi") is True or switched_on(environ)
+        source = InputSettings(**_input(tables["input"], request, folder, allow_list=on))
     with in_table("endpoint"):
         endpoint = endpoint_settings(tables["endpoint"], folder, secret=secret)
     with in_table("limits"):
@@ -108,14 +119,20 @@ def _build(file: Path, tables: dict[str, Table], secret: str | None, keys: KeySe
         limits=limits,
         checkpoint=checkpoint,
         sink=sink,
-        storage=StorageOptions(**tables["storage"]) if tables["storage"] else None,
-        keys=keys,
+        storage=StorageOptions(**located(tables["storage"], "ca_file", folder)) if tables["storage"] else None,
+        redaction=phi.redaction,
+        phi=phi.phi,
         unused=unused_keys(tables["endpoint"], request),
     )
 
 
-def _input(table: Table, request: AnyRequest, folder: Path) -> Table:
-    """The columns to read are those the request needs, or else the ones listed; the id is read in any case."""
+def _input(table: Table, request: AnyRequest, folder: Path, *, allow_list: bool) -> Table:
+    """The columns to read are those the request needs, or else the ones listed; the id is read in any case.
+
+    :param allow_list: the ones listed are those that may be sent, and stay as they are
+    """
+    if allow_list:
+        return {**located(table, "uri", folder), "columns": tuple(table["columns"]) if "columns" in table else None}
     columns = request.columns if request.columns is not None else table.get("columns")
     if columns is not None:
         columns = tuple(name for name in columns if name != table["id_column"])

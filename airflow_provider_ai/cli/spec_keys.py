@@ -74,12 +74,13 @@ NAMES = _Kind("a list of strings", lambda value: isinstance(value, list) and _te
 WHOLE = _Kind("an integer", _no_bool(int))
 _TABLE_OR_PATH = _Kind("a table or the path of a JSON file", lambda value: isinstance(value, dict | str))
 NUMBER = _Kind("a number", _no_bool(int | float))
+BOOLEAN = _Kind("true or false", lambda value: isinstance(value, bool))
 ANYTHING = _Kind("any value", lambda value: True)
 _KIND_OF_HINT: dict[Any, _Kind] = {
     str: TEXT,
     int: WHOLE,
     float: NUMBER,
-    bool: _Kind("true or false", lambda value: isinstance(value, bool)),
+    bool: BOOLEAN,
     tuple[str, ...]: NAMES,
     Sequence[str]: NAMES,
     Mapping[str, str]: _Kind("a table of strings", lambda value: isinstance(value, dict) and _texts(value.values())),

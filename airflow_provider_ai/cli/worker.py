@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             request=spec.request,
             webhook=spec.webhook,
             **audited(spec.audit, "worker"),
+            columns=spec.columns,
+            phi=spec.phi,
         )
         return (run_worker if runtime is None else runtime)(job)
 

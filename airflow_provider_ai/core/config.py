@@ -51,13 +51,17 @@ def _names(value: object) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageOptions:
-    """How to reach S3. All optional: what is absent comes from the usual AWS environment. Local paths need none."""
+    """How to reach S3. All optional: what is absent comes from the usual AWS environment. Local paths need none.
+
+    :param ca_file: PEM bundle to trust instead of the system's, for an endpoint of a private authority
+    """
 
     access_key: str | None = field(default=None, repr=False)
     secret_key: str | None = field(default=None, repr=False)
     session_token: str | None = field(default=None, repr=False)
     region: str | None = None
     endpoint_url: str | None = None
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +110,7 @@ class EndpointSettings:
     :param client_cert_file: PEM certificate for mutual TLS, with ``client_key_file``
     :param price_per_million_input_tokens: USD; likewise ``…_output_tokens`` and ``price_per_call``
     :param p99_seconds: what 99 of 100 answers take at most, where known: a shorter deadline is then refused
+    :param phi: health data goes there: the whole policy of :mod:`airflow_provider_ai.core.phi_policy` holds
     """
 
     url: str
@@ -122,8 +127,10 @@ class EndpointSettings:
     price_per_million_output_tokens: float = 0.0
     price_per_call: float = 0.0
     p99_seconds: float | None = None
+    phi: bool = False
 
     def __post_init__(self) -> None:
+        require(isinstance(self.phi, bool), "phi must be true or false", self.phi)
         require(self.protocol in PROTOCOLS, f"protocol must be one of {PROTOCOLS}", self.protocol)
         self._check_url(_split(self.url))
         rooted = self.path is None or (isinstance(self.path, str) and self.path.startswith("/"))
@@ -261,11 +268,13 @@ class CheckpointSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkSettings:
-    """The target table. ``url``: any SQLAlchemy URL; it may hold a password, so it is never shown."""
+    """The target table. ``url``: any SQLAlchemy URL; it may hold a password, so it is never shown. ``phi``: health data
+    goes there, so the whole policy of :mod:`airflow_provider_ai.core.phi_policy` holds."""
 
     url: str = field(repr=False)
     table: str
     schema: str | None = None
+    phi: bool = False
 
     def __post_init__(self) -> None:
         require(isinstance(self.url, str) and "://" in self.url, "sink url must be a SQLAlchemy URL", "something else")

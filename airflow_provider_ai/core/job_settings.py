@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from airflow_provider_ai.core.config import is_number, is_whole, require
+from airflow_provider_ai.core.hosts import is_loopback
 from airflow_provider_ai.core.job_decisions import Patience
 
 _LONGEST_VISIBILITY_SECONDS = 12 * 3600
 _LONGEST_POLL_SECONDS = 20
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SECRET_BYTES = range(
     24, 65
 )  # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
@@ -122,7 +122,7 @@ class WebhookSettings:
         known = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
         require(known, "webhook url must look like https://host[:port], without credentials", "something else")
         require(not (parts.query or parts.fragment), "webhook url must have no query or fragment", "one")
-        safe = parts.scheme == "https" or parts.hostname in _LOOPBACK
+        safe = parts.scheme == "https" or is_loopback(parts.hostname or "")
         require(safe, "webhook url must be https:// unless it is on this machine", "http")
         require(_is_secret(self.secret), "webhook secret must be whsec_ and Base64 of 24 to 64 bytes", "something else")
         _check_seconds("timeout_seconds", self.timeout_seconds)

@@ -6,7 +6,6 @@ this machine or ``allow_plaintext`` says that the network itself is trusted.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -14,6 +13,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from airflow_provider_ai.core.config import is_number, is_whole, require
+from airflow_provider_ai.core.hosts import is_loopback
 from airflow_provider_ai.exceptions import SpecError
 
 Kind = Literal["sqs", "sqs-fifo", "kafka"]
@@ -51,6 +51,7 @@ class TransportSettings:
     :param call_timeout_seconds: what one call of the service may take, its retries included; a long poll adds its wait
     :param ca_file: PEM bundle to trust instead of the system's
     :param allow_plaintext: TLS may be left out beyond this machine, too
+    :param phi: health data travels there: the whole policy of :mod:`airflow_provider_ai.core.phi_policy` holds
     :param endpoint_url: SQS elsewhere than at AWS
     :param region: of SQS; None for the one of the AWS environment. So it is with the credentials
     :param kms_key_id: KMS key of the queues that ``airflow-ai queues create`` makes; None for SQS's own
@@ -72,6 +73,7 @@ class TransportSettings:
     call_timeout_seconds: float = 15.0
     ca_file: str | None = None
     allow_plaintext: bool = False
+    phi: bool = False
 
     endpoint_url: str | None = None
     region: str | None = None
@@ -94,6 +96,7 @@ class TransportSettings:
     replication_factor: int | None = None
 
     def __post_init__(self) -> None:
+        require(isinstance(self.phi, bool), "phi must be true or false", self.phi)
         require(self.kind in KINDS, f"kind must be one of {KINDS}", self.kind)
         self._check_names()
         seconds = self.call_timeout_seconds
@@ -112,7 +115,7 @@ class TransportSettings:
     @property
     def local(self) -> bool:
         """Whether the service is on this machine."""
-        return all(map(_is_loopback, self._hosts()))
+        return all(map(is_loopback, self._hosts()))
 
     @property
     def queues(self) -> tuple[str, str, str]:
@@ -188,12 +191,3 @@ class TransportSettings:
         require(
             safe, "security_protocol must be ssl or sasl_ssl beyond this machine (or set allow_plaintext)", protocol
         )
-
-
-def _is_loopback(host: str) -> bool:
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

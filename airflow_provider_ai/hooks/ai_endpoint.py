@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask_secret
 
 from airflow_provider_ai.core.config import EndpointSettings
+from airflow_provider_ai.core.hosts import is_loopback
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
 from airflow_provider_ai.hooks.extras import ConnectionFields, boolean, number, parse_extras
 
@@ -26,7 +27,6 @@ DEFAULT_PROTOCOL = "open-inference"
 TEST_TIMEOUT_SECONDS = 10.0
 DEFAULT_PORTS = {"http": 80, "https": 443}  # gRPC has none
 DEFAULT_SCHEMES = {"open-inference-grpc": "grpcs"}
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def _price(value: Any) -> float:
@@ -62,6 +62,7 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
     "price_per_call": _price,
     "p99_seconds": _seconds,
     "keys_conn_id": str,
+    "phi": boolean,
 }
 
 
@@ -151,7 +152,7 @@ class AIEndpointHook(BaseHook):
 
 def _tls_warning(endpoint: EndpointSettings) -> str:
     parts = urlsplit(endpoint.url)
-    if parts.hostname in LOOPBACK:
+    if is_loopback(parts.hostname or ""):
         return ""
     if parts.scheme in ("http", "grpc"):
         return f"Records and the API key travel unencrypted over {parts.scheme}: use {parts.scheme}s for health data."

@@ -16,10 +16,12 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask
 
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import require
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
 from airflow_provider_ai.hooks.audit import audit_settings
 from airflow_provider_ai.hooks.extras import ConnectionFields, boolean, number, parse_extras, whole
+from airflow_provider_ai.hooks.phi import package_wide
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID, aws_access, storage_options
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ _OF_TRANSPORT: Mapping[str, Callable[[Any], Any]] = {
     "call_timeout_seconds": _seconds,
     "ca_file": str,
     "allow_plaintext": boolean,
+    "phi": boolean,
     "region": str,
     "consumer_group": str,
     "session_timeout_seconds": _seconds,
@@ -159,14 +162,16 @@ class AIJobsHook(BaseHook):
         """
         # SQLAlchemy is not needed to parse a DAG.
         from airflow_provider_ai.hooks.ai_keys import keys_of
-        from airflow_provider_ai.hooks.store import store_url
+        from airflow_provider_ai.hooks.store import store_connection
         from airflow_provider_ai.runtime.job_service import JobSettings
 
         found = self.connection()
         uri = found.claim_check.uri or ""
+        store = store_connection(self.store_conn_id or found.store_conn_id)
         return JobSettings(
             transport=with_aws(found.transport, found.aws_conn_id),
-            store=store_url(self.store_conn_id or found.store_conn_id),
+            store=store.url,
+            phi=Phi(on=store.phi or package_wide()),
             claim_check=found.claim_check,
             storage=storage_options((uri, *uris), found.aws_conn_id or DEFAULT_AWS_CONN_ID),
             keys=keys_of(found.keys_conn_id),

@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 
 from airflow_provider_ai.core.config import SinkSettings
 from airflow_provider_ai.exceptions import SpecError
+from airflow_provider_ai.hooks.extras import boolean
 
 # Connection parameters of libpq that an Airflow connection carries as extras.
 LIBPQ_EXTRAS = (
@@ -36,8 +37,17 @@ LIBPQ_EXTRAS = (
 
 def sink_settings(conn_id: str, table: str, schema: str | None = None) -> SinkSettings:
     """The sink behind an Airflow connection. SpecError when its URL cannot be told."""
-    url = warehouse_url(BaseHook.get_connection(conn_id))
-    return SinkSettings(url=url.render_as_string(hide_password=False), table=table, schema=schema)
+    conn = BaseHook.get_connection(conn_id)
+    url = warehouse_url(conn).render_as_string(hide_password=False)
+    return SinkSettings(url=url, table=table, schema=schema, phi=says_phi(conn))
+
+
+def says_phi(conn: Connection) -> bool:
+    """Whether the connection's extras say ``"phi": true``: health data goes there."""
+    try:
+        return boolean(conn.extra_dejson.get("phi", False))
+    except ValueError as error:
+        raise SpecError(f"connection {conn.conn_id!r}: extra 'phi' {error}") from None
 
 
 def warehouse_url(conn: Connection) -> URL:
@@ -58,8 +68,9 @@ def _given(conn: Connection) -> URL:
 
 def _postgres(conn: Connection) -> URL:
     extras: Mapping[str, Any] = conn.extra_dejson
+    tls = {name: str(extras[name]) for name in LIBPQ_EXTRAS if extras.get(name) not in (None, "")}
     if extras.get("iam"):
-        return _from_hook(conn)
+        return _from_hook(conn).update_query_dict(tls)
     return URL.create(
         "postgresql",
         username=conn.login or None,
@@ -67,7 +78,7 @@ def _postgres(conn: Connection) -> URL:
         host=conn.host or None,
         port=conn.port,
         database=conn.schema or None,
-        query={name: str(extras[name]) for name in LIBPQ_EXTRAS if extras.get(name) not in (None, "")},
+        query=tls,
     )
 
 

@@ -7,22 +7,25 @@ thread, before the call starts. The runtime and its libraries are imported when 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 from airflow_provider_ai.core.config import CheckpointSettings, InputSettings, Limits, SinkSettings, require
 from airflow_provider_ai.core.manifest import DatasetFormat
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook
 from airflow_provider_ai.hooks.audit import task_audit
+from airflow_provider_ai.hooks.phi import DEFAULT_REDACTION_KEY_CONN_ID, package_wide, resolved_redaction
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID, storage_options
 from airflow_provider_ai.operators.attended import STOP_WAIT_SECONDS, OnProgress, ProgressReporter, attend
 from airflow_provider_ai.operators.errors import airflow_error
+from airflow_provider_ai.operators.phi_at_parse_time import refuse_unprotected
 from airflow_provider_ai.operators.settings import WarehouseSink
 
 if TYPE_CHECKING:
@@ -49,6 +52,10 @@ class BatchOperator(BaseOperator):
     :param max_partitions: most mapped tasks; partitions grow beyond the target to keep it
     :param checkpoint_interval_seconds: fsync (local) or PUT (S3) period
     :param aws_conn_id: Airflow connection for ``s3://`` URIs; not looked up for local paths
+    :param redaction: column → rule: what is done to it before anything is sent (docs/minimum-necessary.md)
+    :param redaction_key_conn_id: connection with the key of ``tokenise`` as its password
+
+    For health data ``columns`` is mandatory: no other column is read, and none but these is sent.
     """
 
     template_fields: Sequence[str] = ("input", "endpoint_conn_id", "checkpoint_uri", "sink", "aws_conn_id")
@@ -71,6 +78,8 @@ class BatchOperator(BaseOperator):
         max_partitions: int = 256,
         checkpoint_interval_seconds: float = 1.0,
         aws_conn_id: str | None = DEFAULT_AWS_CONN_ID,
+        redaction: Mapping[str, Any] | None = None,
+        redaction_key_conn_id: str = DEFAULT_REDACTION_KEY_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,6 +96,8 @@ class BatchOperator(BaseOperator):
         self.max_partitions = max_partitions
         self.checkpoint_interval_seconds = checkpoint_interval_seconds
         self.aws_conn_id = aws_conn_id
+        self.redaction = redaction
+        self.redaction_key_conn_id = redaction_key_conn_id
         self._stop: StopToken | None = None
         self._check()
 
@@ -100,6 +111,15 @@ class BatchOperator(BaseOperator):
         check_batch_request(self.request)
         self._input_settings(self.input if isinstance(self.input, str) else "rendered later")
         self._checkpoint_settings(self.checkpoint_uri if isinstance(self.checkpoint_uri, str) else "rendered later")
+        refuse_unprotected(
+            endpoints={"endpoint": self.endpoint_conn_id},
+            databases={"sink": None if self.sink is None else self.sink.conn_id},
+            folders={"dataset": self.input, "checkpoint": self.checkpoint_uri},
+            redaction=self.redaction,
+            records=True,
+            columns=self.columns,
+            asked=tuple(self.request.columns or ()),
+        )
 
     def _input_settings(self, uri: str) -> InputSettings:
         return InputSettings(
@@ -167,6 +187,8 @@ class BatchOperator(BaseOperator):
             storage=storage_options((self.input, self.checkpoint_uri), self.aws_conn_id),
             keys=endpoint.keys(),
             audit=None if context is None else task_audit(context),
+            redaction=resolved_redaction(self.redaction, self.redaction_key_conn_id),
+            phi=Phi(on=package_wide()),
         )
 
     def _sink_settings(self) -> SinkSettings:

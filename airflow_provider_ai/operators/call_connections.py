@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_ai.core.config import EndpointSettings, StorageOptions
 from airflow_provider_ai.core.fallback import Endpoint, Link
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook
+from airflow_provider_ai.hooks.phi import package_wide
 from airflow_provider_ai.hooks.storage import storage_options
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
+    from airflow_provider_ai.hooks.store import StoreConnection
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +35,7 @@ class CallConnections:
     fallback: tuple[Link, ...]
     store: str | None = field(repr=False)
     storage: StorageOptions | None
+    phi: Phi
     keys: KeySettings | None = None
 
 
@@ -45,10 +49,12 @@ def resolve_connections(
 ) -> CallConnections:
     """Look them up, one after the other, and say how long that took."""
     started = time.monotonic()
+    store = _store(store_conn_id)
     connections = CallConnections(
         endpoint=AIEndpointHook(endpoint_conn_id).get_conn(),
         fallback=tuple(_resolved(link) for link in fallback),
-        store=_store_url(store_conn_id),
+        store=None if store is None else store.url,
+        phi=Phi(on=package_wide() or (store is not None and store.phi)),
         storage=None if output_uri is None else storage_options((output_uri,), aws_conn_id),
         keys=AIEndpointHook(endpoint_conn_id).keys(),
     )
@@ -62,10 +68,10 @@ def _resolved(link: Link) -> Link:
     return link
 
 
-def _store_url(conn_id: str | None) -> str | None:
+def _store(conn_id: str | None) -> StoreConnection | None:
     if conn_id is None:
         return None
     # SQLAlchemy is not needed to parse a DAG.
-    from airflow_provider_ai.hooks.store import store_url
+    from airflow_provider_ai.hooks.store import store_connection
 
-    return store_url(conn_id)
+    return store_connection(conn_id)

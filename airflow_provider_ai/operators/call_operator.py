@@ -19,19 +19,24 @@ from airflow.providers.common.compat.sdk import AirflowException, Context
 from airflow_provider_ai.core.call_guards import check_execution_timeout, check_fallback, check_usual_time
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings, seconds_of
 from airflow_provider_ai.core.config import require
-from airflow_provider_ai.core.fallback import Link
+from airflow_provider_ai.core.fallback import Endpoint, Link
 from airflow_provider_ai.core.identity import endpoint_name
 from airflow_provider_ai.core.ports import Request
+from airflow_provider_ai.core.redaction import listed_columns
 from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.hooks.audit import task_audit
+from airflow_provider_ai.hooks.phi import DEFAULT_REDACTION_KEY_CONN_ID, resolved_redaction
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID
 from airflow_provider_ai.operators.call_connections import CallConnections, resolve_connections
 from airflow_provider_ai.operators.call_metrics import count_answer
+from airflow_provider_ai.operators.hidden import Hidden
 from airflow_provider_ai.operators.hidden_fields import HiddenFieldsOperator, explained
 from airflow_provider_ai.operators.parse_time import endpoint_at_parse_time
+from airflow_provider_ai.operators.phi_at_parse_time import refuse_unprotected, ways_through_airflow
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.answer import Answer
+    from airflow_provider_ai.runtime.auditing import Audit
 
 DEADLINE = timedelta(seconds=3)
 DEFAULT_STORE_CONN_ID = "ai_store"
@@ -62,6 +67,46 @@ def call_settings(
 _OF_SETTINGS = frozenset(inspect.signature(call_settings).parameters)
 
 
+def _check_phi(given: Mapping[str, Any]) -> None:
+    """SpecError for what is known to leave health data unprotected, as far as arguments are ``given``."""
+    request, redaction = given.get("request"), given.get("redaction")
+    links = given.get("fallback", ())
+    inputs = _written(given.get("inputs", getattr(request, "inputs", None)))
+    others = [link for link in ([links] if isinstance(links, Link) else links) if isinstance(link, Endpoint)]
+    refuse_unprotected(
+        endpoints={
+            "endpoint": given.get("endpoint_conn_id"),
+            **{f"fallback endpoint {n}": link.target for n, link in enumerate(others, start=1)},
+        },
+        databases={"store": given.get("store_conn_id", DEFAULT_STORE_CONN_ID)},
+        folders={"output": given.get("output_uri")},
+        redaction=redaction,
+        records=request is not None,
+        columns=given.get("columns") or listed_columns(request),
+        asked=fields_asked(request, inputs),
+        through_airflow=through_airflow(given.get("output_uri"), ways_through_airflow(inputs)),
+    )
+
+
+def through_airflow(output_uri: object, ways: Sequence[str]) -> list[str]:
+    """What of a call would stand in Airflow's database. ``ways``: those of its inputs."""
+    outputs = [] if output_uri else ["without output_uri the output is in XCom"]
+    return [*outputs, *ways]
+
+
+def _written(inputs: object) -> object:
+    return inputs.value if isinstance(inputs, Hidden) else inputs
+
+
+def fields_asked(request: Any, inputs: object) -> list[str]:
+    """The fields that a request names, and those of constant inputs."""
+    records = [inputs] if isinstance(inputs, Mapping) else inputs
+    listed = records if isinstance(records, list | tuple) else ()
+    unsent = "id" if getattr(request, "protocol", None) == "json" else None
+    fields = [str(name) for record in listed if isinstance(record, Mapping) for name in record if name != unsent]
+    return [*(getattr(request, "columns", None) or ()), *dict.fromkeys(fields)]
+
+
 def check_call_arguments(given: Mapping[str, Any]) -> None:
     """SpecError for a known mistake in the arguments of a task, as far as they are ``given``: for mapped tasks, whose
     operator is made when they run."""
@@ -71,6 +116,7 @@ def check_call_arguments(given: Mapping[str, Any]) -> None:
         check_fallback(given["fallback"], settings, has_store=has_store)
     check_execution_timeout(given.get("execution_timeout"), settings.deadline_seconds)
     _check_connection(given.get("endpoint_conn_id"), settings)
+    _check_phi(given)
 
 
 def _check_connection(conn_id: object, settings: CallSettings) -> None:
@@ -102,6 +148,10 @@ class CallOperator(HiddenFieldsOperator):
     :param fail_on_degraded: fail the task (a retry calls again) instead of returning a degraded answer
     :param output_uri: folder for outputs, local or ``s3://`` (templated): XCom then holds a reference, never an output
     :param aws_conn_id: connection for an ``s3://`` one (templated); not looked up for a local one
+    :param columns: the fields that a record may have; one with another is answered degraded and not sent. Mandatory
+        for health data (docs/minimum-necessary.md)
+    :param redaction: field → rule: what is done to it before anything is sent
+    :param redaction_key_conn_id: connection with the key of ``tokenise`` as its password
     """
 
     template_fields: Sequence[str] = ("endpoint_conn_id", "store_conn_id", "output_uri", "aws_conn_id")
@@ -122,10 +172,16 @@ class CallOperator(HiddenFieldsOperator):
         fail_on_degraded: bool = False,
         output_uri: str | None = None,
         aws_conn_id: str | None = DEFAULT_AWS_CONN_ID,
+        columns: Sequence[str] | None = None,
+        redaction: Mapping[str, Any] | None = None,
+        redaction_key_conn_id: str = DEFAULT_REDACTION_KEY_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.endpoint_conn_id = endpoint_conn_id
+        self.columns = None if columns is None else tuple(columns)
+        self.redaction = redaction
+        self.redaction_key_conn_id = redaction_key_conn_id
         self.store_conn_id = store_conn_id
         self.fail_on_degraded = fail_on_degraded
         self.output_uri = output_uri
@@ -141,6 +197,22 @@ class CallOperator(HiddenFieldsOperator):
         self.fallback = check_fallback(fallback, self.settings, has_store=store_conn_id is not None)
         check_execution_timeout(self.execution_timeout, self.settings.deadline_seconds)
         _check_connection(endpoint_conn_id, self.settings)
+        self._check_phi(None)
+
+    def _check_phi(self, request: Request | None, inputs: object = None) -> None:
+        """Refuse what is known now; whoever knows its request asks again with it."""
+        _check_phi(
+            {
+                "endpoint_conn_id": self.endpoint_conn_id,
+                "store_conn_id": self.store_conn_id,
+                "fallback": self.fallback,
+                "output_uri": self.output_uri,
+                "columns": self.columns,
+                "redaction": self.redaction,
+                "request": request,
+                "inputs": inputs,
+            }
+        )
 
     def execute(self, context: Context) -> Any:
         """The answer as plain JSON, see :class:`airflow_provider_ai.core.answer.Answer`."""
@@ -155,6 +227,7 @@ class CallOperator(HiddenFieldsOperator):
         from airflow_provider_ai.runtime.sync_call import SyncCaller
 
         connections, audit = self._connections(), task_audit(context)
+        self._require_phi(connections, request, audit)
         with SyncCaller(
             endpoint=connections.endpoint,
             request=request,
@@ -163,6 +236,9 @@ class CallOperator(HiddenFieldsOperator):
             store=connections.store,
             keys=connections.keys,
             audit=audit,
+            columns=self.columns,
+            redaction=resolved_redaction(self.redaction, self.redaction_key_conn_id),
+            phi=connections.phi,
         ) as caller:
             answer = caller.call(inputs)
         count_answer(answer, endpoint=endpoint_name(connections.endpoint))
@@ -180,6 +256,28 @@ class CallOperator(HiddenFieldsOperator):
         )
         _check_usual_time(self.endpoint_conn_id, connections.endpoint, self.settings)
         return connections
+
+    def ways_of_inputs(self) -> Sequence[str]:
+        """How inputs come through Airflow's database; an operator that takes some says it."""
+        return ()
+
+    def _require_phi(self, connections: CallConnections, request: Request, audit: Audit | None) -> None:
+        """What a caller without Airflow does not know."""
+        from airflow_provider_ai.runtime.phi import require_phi
+
+        require_phi(
+            connections.phi,
+            keys=connections.keys,
+            audit=audit,
+            endpoints={"endpoint": connections.endpoint},
+            databases={"store": connections.store},
+            folders={"output": self.output_uri},
+            storage=connections.storage,
+            records=True,
+            columns=self.columns or listed_columns(request),
+            asked=fields_asked(request, None),
+            through_airflow=through_airflow(self.output_uri, self.ways_of_inputs()),
+        )
 
     def _kept(self, answer: Answer, connections: CallConnections, context: Context) -> Answer:
         """The answer; with an ``output_uri`` its output is stored there, and referred to."""

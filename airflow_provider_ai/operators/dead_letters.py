@@ -72,7 +72,7 @@ class AIRedriveOperator(BaseOperator):
         if settings.audit is not None:
             audit = settings.audited_by(task_actor(context, "operator"), role="operator")
         opening = open_dead_letter_desk(
-            settings.transport, settings.store, DispatcherSettings(), settings.keys, audit=audit
+            settings.transport, settings.store, DispatcherSettings(), settings.keys, audit=audit, phi=settings.phi
         )
         with opening as desk:
             log.info("%s dead letters were taken out of their queue", f"{desk.take_all():,}")

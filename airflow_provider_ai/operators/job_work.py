@@ -18,6 +18,7 @@ from airflow_provider_ai.core.config import InputSettings, SinkSettings
 from airflow_provider_ai.core.identity import scope_name
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitVerdict, without_result
 from airflow_provider_ai.core.jobs import JobCounts, JobState
+from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import Progress, StopToken
 from airflow_provider_ai.exceptions import StoppedError
 from airflow_provider_ai.operators.attended import OnProgress
@@ -55,6 +56,7 @@ class Submitted:
 class JobWork:
     """The work on one submission.
 
+    :param necessary: what of a request may leave
     :param stop: ends the work; what has not begun by then is cancelled, and submitted again by a task that runs again
     :param actor: who does it, for the audit
     """
@@ -63,6 +65,7 @@ class JobWork:
     submission: Submission
     stop: StopToken
     actor: Actor | None = None
+    necessary: Necessary | None = None
 
     @property
     def key(self) -> str:
@@ -119,6 +122,7 @@ class JobWork:
         from airflow_provider_ai.adapters.sinks import open_sink
         from airflow_provider_ai.runtime.job_datasets import JobDatasets
 
+        self.settings.require_phi(more=sink.phi, sink=sink.url)
         manifest = JobDatasets(self.settings).planned(self.key)
         scope = None if manifest is None else scope_name(manifest.input_uri, manifest.id_column)
         table = open_sink(sink)
@@ -147,7 +151,7 @@ class JobWork:
 
     def _send(self, client: JobClient, requests: Iterable[Any], total: int, note: OnProgress) -> tuple[int, int]:
         told = _Submitting(note, total)
-        done = client.submit(self.submission, requests, on_submitted=told, stop=self.stop)
+        done = client.submit(self.submission, requests, necessary=self.necessary, on_submitted=told, stop=self.stop)
         return done.jobs, done.sent
 
     def _opened(self, call: Callable[[JobClient], T]) -> T:

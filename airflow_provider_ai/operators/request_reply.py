@@ -29,12 +29,16 @@ from airflow_provider_ai.core.job_waiting import (
 )
 from airflow_provider_ai.core.jobs import JobCounts, submission_key
 from airflow_provider_ai.core.manifest import DatasetFormat
+from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.hooks.ai_jobs import DEFAULT_CONN_ID, AIJobsHook, load_replies
 from airflow_provider_ai.hooks.audit import task_actor
+from airflow_provider_ai.hooks.phi import DEFAULT_REDACTION_KEY_CONN_ID, resolved_redaction
 from airflow_provider_ai.operators.attended import OnProgress, ProgressReporter, attend
+from airflow_provider_ai.operators.call_operator import fields_asked
 from airflow_provider_ai.operators.hidden_fields import HiddenFieldsOperator, explained
 from airflow_provider_ai.operators.job_requests import JobRequests, check_requests, is_dataset, listed
+from airflow_provider_ai.operators.phi_at_parse_time import mapped_ways, refuse_unprotected, ways_through_airflow
 from airflow_provider_ai.operators.settings import WarehouseSink
 from airflow_provider_ai.triggers.ai_jobs import AIJobsTrigger, verdict_of
 
@@ -71,7 +75,10 @@ class AISubmitAndWaitOperator(HiddenFieldsOperator):
         folder or glob. Templates keep their types; what comes from other tasks is data and is not rendered
     :param transport_conn_id: connection of type ``ai_jobs`` (templated)
     :param id_column: of a dataset: the column that names a row; unique and never null
-    :param columns: of a dataset: the columns to send besides the id; all of them when absent
+    :param columns: of a dataset: the columns to send besides the id; all of them when absent. Of other requests: the
+        fields that they may have. Mandatory for health data
+    :param redaction: field → rule: what is done to it before a request is stored or sent (docs/minimum-necessary.md)
+    :param redaction_key_conn_id: connection with the key of ``tokenise`` as its password
     :param format: of a dataset; told from the file names when absent
     :param job_deadline: jobs that have not begun so long after the task submitted them do not begin any more
     :param wait: ``poll``: replies come over the result queue; ``webhook``: workers also deliver them to Airflow
@@ -118,9 +125,13 @@ class AISubmitAndWaitOperator(HiddenFieldsOperator):
         generation: int | str = 0,
         deferrable: bool = True,
         embed_dispatcher: bool = True,
+        redaction: Mapping[str, Any] | None = None,
+        redaction_key_conn_id: str = DEFAULT_REDACTION_KEY_CONN_ID,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.redaction = redaction
+        self.redaction_key_conn_id = redaction_key_conn_id
         self.requests = JobRequests(requests)
         self.transport_conn_id = transport_conn_id
         self.id_column = id_column
@@ -147,6 +158,18 @@ class AISubmitAndWaitOperator(HiddenFieldsOperator):
         require(sink_ok, "sink must be WarehouseSink(…)", self.sink)
         if "{" not in str(self.verb):
             require(self.verb in VERBS, f"verb must be one of {VERBS}", self.verb)
+        dataset = is_dataset(requests)
+        self._ways = ways_through_airflow(requests)
+        refuse_unprotected(
+            transport_conn_id=self.transport_conn_id,
+            databases={"store": self.store_conn_id, "sink": None if self.sink is None else self.sink.conn_id},
+            folders={"dataset": requests if dataset else None},
+            redaction=self.redaction,
+            records=True,
+            columns=self.columns,
+            asked=() if dataset else fields_asked(None, requests),
+            through_airflow=() if dataset else self._ways,
+        )
 
     def render_template(
         self,
@@ -265,13 +288,31 @@ class AISubmitAndWaitOperator(HiddenFieldsOperator):
             webhook=self.wait == "webhook",
         )
         return JobWork(
-            settings=self._settings(), submission=submission, stop=self._stop_token(), actor=task_actor(context)
+            settings=self._settings(),
+            submission=submission,
+            stop=self._stop_token(),
+            actor=task_actor(context),
+            necessary=self._necessary(),
+        )
+
+    def _necessary(self) -> Necessary | None:
+        """What of a request may leave; None when nothing is said about it."""
+        redaction = resolved_redaction(self.redaction, self.redaction_key_conn_id)
+        if self.columns is None and redaction is None:
+            return None
+        dataset = is_dataset(self.requests.value)
+        id_column = self.id_column if dataset else None
+        return Necessary(
+            allowed=self.columns, redaction=redaction, id_column=id_column, keep_id=dataset, strict=not dataset
         )
 
     def _settings(self) -> JobSettings:
         value = self.requests.value
         dataset = (value,) if is_dataset(value) else ()
-        return AIJobsHook(self.transport_conn_id, self.store_conn_id).get_conn(uris=dataset)
+        settings = AIJobsHook(self.transport_conn_id, self.store_conn_id).get_conn(uris=dataset)
+        ways = () if dataset else (*self._ways, *mapped_ways(self, "requests"))
+        settings.require_phi(records=True, columns=self.columns, through_airflow=ways)
+        return settings
 
     def _requests(self) -> list[Any] | JobDataset:
         from airflow_provider_ai.operators.job_work import JobDataset

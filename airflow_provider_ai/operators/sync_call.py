@@ -27,6 +27,7 @@ from airflow_provider_ai.hooks.claim_check import load_output
 from airflow_provider_ai.operators.call_operator import CallOperator, check_call_arguments
 from airflow_provider_ai.operators.degraded_branch import AIDegradedBranchOperator
 from airflow_provider_ai.operators.hidden import Inputs
+from airflow_provider_ai.operators.phi_at_parse_time import mapped_ways, ways_through_airflow
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.answer import Answer
@@ -67,12 +68,18 @@ class AISyncCallOperator(CallOperator):
             raise SpecError(f"task {self.task_id!r} has nothing to ask: give the request inputs=…")
         self.inputs = Inputs(given, origin=request if inputs is None else inputs)
         self.request = without_inputs(request)
+        self._ways = ways_through_airflow(given)
+        self._check_phi(self.request, self.inputs)
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """As Airflow's own, and refuses known mistakes when the DAG is parsed."""
         check_call_arguments(kwargs)
         return super().partial(**kwargs)
+
+    def ways_of_inputs(self) -> Sequence[str]:
+        """As they were written, and not as they are rendered."""
+        return [*self._ways, *mapped_ways(self, "inputs")]
 
     def answer(self, context: Context) -> Answer:
         """Ask with the rendered inputs."""

@@ -35,6 +35,7 @@ from airflow_provider_ai.core.job_waiting import (
 from airflow_provider_ai.core.jobs import Job, JobCounts, JobState, NewJob, job_id
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import PartitionReader, UnrenderableRecordError
+from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.requests.values import to_json
 from airflow_provider_ai.core.rowset import RowSet
@@ -50,7 +51,7 @@ from airflow_provider_ai.patterns.waiting_hub import LAST_LOOK_SECONDS, CountsJo
 
 PAYLOAD = "payload"
 _GROUP_BYTES = 4 << 20
-_Group = list[tuple[int, bytes]]
+_NOTHING = b"null"  # what stands for a request that must not leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,15 @@ class Submission:
     generation: int = 0
     group: str | None = None
     webhook: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A request at its position; ``refused``: why it must not leave, with ``payload`` then none of it."""
+
+    position: int
+    payload: bytes
+    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +120,14 @@ class Submitter:
         submission: Submission,
         requests: Iterable[Any],
         *,
+        necessary: Necessary | None = None,
         on_submitted: Callable[[Sequence[str]], None] | None = None,
         stop: StopToken | None = None,
     ) -> Submitted:
         """Submit ``requests``, each the inputs of one call, in their order; the n-th is job number n on every attempt.
 
+        :param necessary: what of each may leave. One that must not leave at all becomes a job that has failed, with the
+            reason, and nothing of it is stored or sent
         :param on_submitted: told the ids of each group, in order, once its messages are in the queue
         :raises InputError: a request has no JSON form; those before it may be submitted
         :raises JobMismatchError: another request was submitted at the same position before, or the submission has
@@ -127,7 +140,8 @@ class Submitter:
         stop = stop or StopToken()
         self._contents.prepare(PAYLOAD)
         jobs = sent = 0
-        for ids, messages in self._side_by_side(submission, requests, stop):
+        given = (_given(position, request, necessary) for position, request in enumerate(requests))
+        for ids, messages in self._side_by_side(submission, given, stop):
             jobs += len(ids)
             sent += messages
             if on_submitted is not None:
@@ -140,7 +154,7 @@ class Submitter:
         return self._send(jobs, stop or StopToken())
 
     def _side_by_side(
-        self, submission: Submission, requests: Iterable[Any], stop: StopToken
+        self, submission: Submission, requests: Iterable[_Given], stop: StopToken
     ) -> Iterator[tuple[list[str], int]]:
         """What became of each group, in order."""
         running: deque[Future[tuple[list[str], int]]] = deque()
@@ -156,21 +170,26 @@ class Submitter:
                 for waiting in running:
                     waiting.cancel()
 
-    def _submit(self, submission: Submission, group: _Group, stop: StopToken) -> tuple[list[str], int]:
+    def _submit(self, submission: Submission, group: Sequence[_Given], stop: StopToken) -> tuple[list[str], int]:
         require_going_on(stop)
-        new = [patiently(partial(self._new_job, submission, *request), stop) for request in group]
+        new = [patiently(partial(self._new_job, submission, request), stop) for request in group]
+        refused = {job.job_id: given.refused for job, given in zip(new, group, strict=True) if given.refused}
         with self._writing:
             jobs = patiently(lambda: self._store.submit(new), stop)
-        unsent = [job for job in jobs if job.state is JobState.PENDING and not job.sent]
-        return [job.job_id for job in new], self._send(unsent, stop)
+            for name, reason in refused.items():
+                patiently(partial(self._store.fail, name, reason=reason), stop)
+        pending = [job for job in jobs if job.state is JobState.PENDING and not job.sent]
+        return [job.job_id for job in new], self._send([job for job in pending if job.job_id not in refused], stop)
 
-    def _new_job(self, submission: Submission, position: int, payload: bytes) -> NewJob:
-        name = job_id(submission.key, position, generation=submission.generation)
+    def _new_job(self, submission: Submission, given: _Given) -> NewJob:
+        name = job_id(submission.key, given.position, generation=submission.generation)
         return NewJob(
             job_id=name,
             submission=submission.key,
-            position=position,
-            payload=self._contents.pack(payload, kind=PAYLOAD, job_id=name, origin=job_id(submission.key, position)),
+            position=given.position,
+            payload=self._contents.pack(
+                given.payload, kind=PAYLOAD, job_id=name, origin=job_id(submission.key, given.position)
+            ),
             expires_at=submission.expires_at,
             generation=submission.generation,
             group=submission.group,
@@ -264,17 +283,26 @@ def _pause(seconds: float, now: float, deadline: float | None) -> float:
     return seconds if deadline is None or now >= deadline else min(seconds, deadline - now)
 
 
-def _groups(requests: Iterable[Any], most: int) -> Iterator[_Group]:
-    group: _Group = []
+def _groups(requests: Iterable[_Given], most: int) -> Iterator[list[_Given]]:
+    group: list[_Given] = []
     size = 0
-    for position, request in enumerate(requests):
-        group.append((position, _payload(position, request)))
-        size += len(group[-1][1])
+    for request in requests:
+        group.append(request)
+        size += len(request.payload)
         if len(group) == most or size >= _GROUP_BYTES:
             yield group
             group, size = [], 0
     if group:
         yield group
+
+
+def _given(position: int, request: Any, necessary: Necessary | None) -> _Given:
+    if necessary is not None:
+        try:
+            request = necessary.payload(request)
+        except UnrenderableRecordError as error:
+            return _Given(position, _NOTHING, str(error))
+    return _Given(position, _payload(position, request))
 
 
 def _payload(position: int, request: Any) -> bytes:

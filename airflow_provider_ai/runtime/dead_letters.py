@@ -13,12 +13,14 @@ from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.job_settings import DispatcherSettings
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.patterns.audited_jobs import audited_jobs, audited_letters
 from airflow_provider_ai.patterns.dead_letter_desk import DeadLetterDesk
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.dispatcher import STORE_TIMEOUT_SECONDS
+from airflow_provider_ai.runtime.phi import require_phi
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -35,6 +37,7 @@ def open_dead_letter_desk(
     keys: KeySettings | None = None,
     *,
     audit: Audit | None = None,
+    phi: Phi = OFF,
 ) -> Iterator[DeadLetterDesk]:
     """Look at dead letters and deal with them.
 
@@ -42,6 +45,7 @@ def open_dead_letter_desk(
     :param keys: those of the dispatcher
     :param audit: None for no audit
     """
+    require_phi(phi, keys=keys, audit=audit, transport=transport, databases={"store": store})
     # A member of a consumer group is given its partitions only after a while.
     seconds = _JOINING_SECONDS if transport.kind == "kafka" else _LOOK_SECONDS
     opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=open_codec(keys))

@@ -18,12 +18,14 @@ from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.job_metrics import DispatcherMetrics
 from airflow_provider_ai.core.job_settings import DispatcherSettings
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import StoreUnavailableError
 from airflow_provider_ai.patterns.audited_jobs import audited_jobs, audited_letters
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
+from airflow_provider_ai.runtime.phi import deployment, require_phi
 from airflow_provider_ai.runtime.services import health
 
 if TYPE_CHECKING:
@@ -51,6 +53,10 @@ class DispatcherJob:
     storage: StorageOptions = field(default_factory=StorageOptions)
     keys: KeySettings | None = None
     audit: Audit | None = None
+    phi: Phi = OFF
+
+    def __post_init__(self) -> None:
+        require_phi(self.phi, **deployment(self))
 
 
 @contextmanager

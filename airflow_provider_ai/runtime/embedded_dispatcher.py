@@ -83,6 +83,7 @@ def _run(settings: JobSettings, ended: threading.Event) -> None:
             storage=settings.storage or StorageOptions(),
             keys=settings.keys,
             audit=settings.audited_by(None, role="dispatcher"),
+            phi=settings.phi,
         )
         with dispatching(job):
             ended.wait()

@@ -22,12 +22,15 @@ from airflow_provider_ai.core.config import (
 )
 from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.manifest import Manifest
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Request, Sink
+from airflow_provider_ai.core.redaction import Necessary, Redaction
 from airflow_provider_ai.core.report import PlanReference, Progress
 from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError, SpecError
 from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.runtime.auditing import Audit
+from airflow_provider_ai.runtime.phi import asked_for, guarded, require_phi
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -50,6 +53,9 @@ class BatchJob:
 
     :param keys: encrypt what is kept; None for checkpoints in clear
     :param audit: None for no audit
+    :param redaction: what is done to the columns before they are sent
+    :param phi: with it on, ``input.columns`` is the allow-list of what may be sent, and all that would leave data
+        unprotected is refused here
     """
 
     input: InputSettings
@@ -61,9 +67,27 @@ class BatchJob:
     storage: StorageOptions | None = None
     keys: KeySettings | None = None
     audit: Audit | None = None
+    redaction: Redaction | None = None
+    phi: Phi = OFF
 
     def __post_init__(self) -> None:
         check_batch_request(self.request)
+        on = require_phi(
+            self.phi,
+            more=self.sink is not None and self.sink.phi,
+            keys=self.keys,
+            audit=self.audit,
+            endpoints={"endpoint": self.endpoint},
+            databases={"sink": None if self.sink is None else self.sink.url},
+            folders={"dataset": self.input.uri, "checkpoint": self.checkpoint.uri},
+            storage=self.storage,
+            records=True,
+            columns=self.input.columns,
+            asked=asked_for(self.request, self.redaction),
+        )
+        allowed, id_column = self.input.columns if on else None, self.input.id_column
+        necessary = Necessary(allowed=allowed, redaction=self.redaction, id_column=id_column)
+        object.__setattr__(self, "request", guarded(self.request, necessary, phi=on))
 
     @property
     def columns(self) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
@@ -17,8 +17,10 @@ from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.job_claims import count
 from airflow_provider_ai.core.job_ports import Ended, JobStore
 from airflow_provider_ai.core.jobs import JobCounts
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.runtime.auditing import Audit
+from airflow_provider_ai.runtime.phi import deployment, require_phi
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS, JobClient, open_job_client
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class JobSettings:
     :param keys: encrypt what is sent and kept; None for all in clear
     :param storage: how that folder, and datasets, are reached on S3
     :param audit: None for no audit
+    :param phi: with it on, all that would leave data unprotected is refused here
     """
 
     transport: TransportSettings
@@ -42,6 +45,18 @@ class JobSettings:
     storage: StorageOptions | None = None
     keys: KeySettings | None = None
     audit: AuditSettings | None = None
+    phi: Phi = OFF
+
+    def __post_init__(self) -> None:
+        self.require_phi()
+
+    def require_phi(self, *, sink: str | None = None, **facts: Any) -> bool:
+        """Whether PHI is handled, in which case everything protects it, what ``facts`` add included.
+
+        :param sink: SQLAlchemy URL of the table to write to
+        :raises PhiPolicyError: for all that does not
+        """
+        return require_phi(self.phi, **deployment(self, sink=sink), **facts)
 
     def audited_by(self, actor: Actor | None, *, role: str) -> Audit | None:
         """The audit of what somebody does, or a service in this role; None when it is off."""
@@ -61,6 +76,7 @@ def open_client(settings: JobSettings, *, actor: Actor | None = None) -> JobClie
         storage=settings.storage,
         keys=settings.keys,
         audit=settings.audited_by(actor, role="submitter"),
+        phi=settings.phi,
     )
 
 

@@ -6,6 +6,7 @@ What an operator, the command line and a service of one's own use alike. Nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from types import TracebackType
@@ -22,7 +23,9 @@ from airflow_provider_ai.core.job_ports import ContentCodec, JobStore, MessageQu
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitVerdict
 from airflow_provider_ai.core.jobs import JobCounts, JobState
 from airflow_provider_ai.core.manifest import Manifest
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Sink
+from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.patterns.audited_jobs import audited_jobs
@@ -33,6 +36,7 @@ from airflow_provider_ai.patterns.collecting import CollectedReply, collect, cou
 from airflow_provider_ai.patterns.patience import patiently
 from airflow_provider_ai.patterns.request_reply import Submission, Submitted, Submitter, wait
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
+from airflow_provider_ai.runtime.phi import protection, require_phi
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -60,6 +64,7 @@ class JobClient:
         close: Sequence[Callable[[], None]] = (),
         record_key: Callable[[object], str] = record_key,
         auditor: Auditor | None = None,
+        phi: Phi = OFF,
     ) -> None:
         self._record_key = record_key
         self.auditor = auditor or open_auditor(None)
@@ -67,17 +72,24 @@ class JobClient:
         self.contents = contents
         self._queue = queue
         self._close = close
+        self._phi = phi
 
     def submit(
         self,
         submission: Submission,
         requests: Iterable[Any],
         *,
+        necessary: Necessary | None = None,
         on_submitted: Callable[[Sequence[str]], None] | None = None,
         stop: StopToken | None = None,
     ) -> Submitted:
-        """Submit; see :meth:`airflow_provider_ai.patterns.request_reply.Submitter.submit`."""
-        return self._submitter().submit(submission, requests, on_submitted=on_submitted, stop=stop)
+        """Submit; see :meth:`airflow_provider_ai.patterns.request_reply.Submitter.submit`.
+
+        :raises PhiPolicyError: PHI is handled, and nothing says which fields of a request may leave
+        """
+        allowed = None if necessary is None else necessary.allowed
+        require_phi(self._phi, records=True, columns=allowed)
+        return self._submitter().submit(submission, requests, necessary=necessary, on_submitted=on_submitted, stop=stop)
 
     def submit_again(self, key: str, states: Collection[JobState], *, stop: StopToken | None = None) -> int:
         """Submit the jobs that ended in one of ``states`` once more, as the next generation; how many."""
@@ -181,19 +193,30 @@ def open_job_client(
     storage: StorageOptions | None = None,
     keys: KeySettings | None = None,
     audit: Audit | None = None,
+    phi: Phi = OFF,
 ) -> JobClient:
     """A client of a deployment.
 
     :param store: SQLAlchemy URL; the same for submitter, worker and dispatcher
+    :param phi: with it on, what would leave data unprotected is refused here
     :param claim_check: the same as well; without a folder what is too large for a message is an error
     :param keys: the same as well; None for payloads and results in clear
     :param audit: None for no audit
     :raises SpecError: for settings that cannot be right
     """
+    claim_check = claim_check or ClaimCheckSettings()
+    on = require_phi(
+        phi,
+        keys=keys,
+        audit=audit,
+        transport=transport,
+        databases={"store": store},
+        folders={"claim check": claim_check.uri},
+        storage=storage,
+    )
     codec = open_codec(keys)
     queues = open_transport(transport)
     opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=codec)
-    claim_check = claim_check or ClaimCheckSettings()
     checks = None if claim_check.uri is None else StoredClaimChecks(claim_check.uri, storage)
     return JobClient(
         store=opened.jobs(),
@@ -202,4 +225,5 @@ def open_job_client(
         close=(queues.close, opened.close),
         record_key=codec.record_key,
         auditor=open_auditor(audit),
+        phi=replace(protection(phi, keys=keys, audit=audit), on=on),
     )

@@ -19,6 +19,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import is_dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -31,7 +32,9 @@ from airflow_provider_ai.core.call_settings import CallSettings
 from airflow_provider_ai.core.config import EndpointSettings, require
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, check_chain, reserves
 from airflow_provider_ai.core.identity import endpoint_name
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Request
+from airflow_provider_ai.core.redaction import Necessary, Redaction, listed_columns
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
 from airflow_provider_ai.patterns.audited_calls import AuditedGoodAnswers, CallAudit
 from airflow_provider_ai.patterns.auditing import Auditor
@@ -40,6 +43,7 @@ from airflow_provider_ai.patterns.daemon_threads import DaemonThreads, LeftBehin
 from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
+from airflow_provider_ai.runtime.phi import asked_for, guarded, protection, require_phi
 from airflow_provider_ai.runtime.telemetry import CallSpan
 from airflow_provider_ai.runtime.user_functions import imported
 
@@ -83,6 +87,10 @@ class SyncCaller:
     :param settings: deadline and limits
     :param store: SQLAlchemy URL of the store, or an opened one; None: no circuit breaker, bulkhead or last good answers
     :param audit: every call is then audited, and what cannot be is answered degraded; None for no audit
+    :param columns: fields that records may have; one with another is answered degraded, unsent. None for any
+    :param redaction: what is done to fields before they are sent, to fallback endpoints as well
+    :param phi: with it on, ``columns`` (or the request's) must be given, and what would leave data unprotected is
+        refused here
     :param max_threads: calls of this process at a time, those included that still hang; more are answered degraded
     :param keys: encrypt the last good answers in a store that is named by its URL; None for answers in clear
     :raises SpecError: for settings that cannot be right
@@ -97,12 +105,20 @@ class SyncCaller:
         settings: CallSettings | None = None,
         store: str | CallStore | None = None,
         audit: Audit | None = None,
+        columns: Sequence[str] | None = None,
+        redaction: Redaction | None = None,
+        phi: Phi = OFF,
         max_threads: int = MOST_THREADS,
         keys: KeySettings | None = None,
     ) -> None:
         self._settings = settings or CallSettings()
         self._request = request
         chain = check_chain(fallback)
+        self._allowed = listed_columns(request) if columns is None else tuple(columns)
+        self._redaction = redaction
+        self._guarded = (
+            self._require_phi(protection(phi, keys=keys, audit=audit), endpoint, chain, store) or columns is not None
+        )
         if store is None and any(isinstance(link, LastGood) for link in chain):
             raise SpecError("LastGood needs a store to keep answers in: set one, or drop the link")
         self._loops = ThreadLoops()
@@ -175,9 +191,31 @@ class SyncCaller:
             f"request must be one of protocol {settings.protocol!r}, which the endpoint speaks",
             request.protocol,
         )
+        request = self._necessary(request)
         opening = endpoint_opener(settings, max_response_bytes=self._settings.max_response_bytes)
         return Target(
             name=endpoint_name(settings), settings=settings, request=request, endpoint=self._loops.endpoint(opening)
+        )
+
+    def _necessary(self, request: Request) -> Request:
+        """The request that sends no more than it may."""
+        bare: Request = replace(request, inputs=None) if is_dataclass(request) else request
+        own_id = "id" if request.protocol == "json" else None
+        allowed = self._allowed if self._guarded else None
+        necessary = Necessary(allowed=allowed, redaction=self._redaction, id_column=own_id, strict=True)
+        return guarded(bare, necessary, phi=self._guarded)
+
+    def _require_phi(self, phi: Phi, endpoint: EndpointSettings, chain: Sequence[Link], store: object) -> bool:
+        others = [link for link in chain if isinstance(link, Endpoint) and isinstance(link.target, EndpointSettings)]
+        targets = {f"fallback endpoint {n}": link.target for n, link in enumerate(others, start=1)}
+        requests = [self._request, *(link.request for link in others if link.request is not None)]
+        return require_phi(
+            phi,
+            endpoints={"endpoint": endpoint, **targets},
+            databases={"store": store if isinstance(store, str) else None},
+            records=True,
+            columns=self._allowed,
+            asked=[name for request in requests for name in asked_for(request, self._redaction)],
         )
 
     def _step(self, link: Link) -> Step:

@@ -23,7 +23,9 @@ from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.job_handling import Handler
 from airflow_provider_ai.core.job_metrics import WorkerMetrics
 from airflow_provider_ai.core.job_settings import HandlerSettings, WebhookSettings, WorkerSettings
+from airflow_provider_ai.core.phi_policy import OFF, Phi
 from airflow_provider_ai.core.ports import Request
+from airflow_provider_ai.core.redaction import Necessary, listed_columns
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import StoreUnavailableError
 from airflow_provider_ai.patterns.audited_jobs import AuditedHandler, audited_jobs
@@ -31,6 +33,7 @@ from airflow_provider_ai.patterns.job_handlers import EndpointHandler, FunctionH
 from airflow_provider_ai.patterns.job_worker import JobWorker
 from airflow_provider_ai.patterns.webhook_outbox import WebhookOutbox
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
+from airflow_provider_ai.runtime.phi import asked_for, deployment, guarded, require_phi
 from airflow_provider_ai.runtime.process import undisturbed_loop
 from airflow_provider_ai.runtime.services import Pulse, health, owner_name, stopped_by_signals
 from airflow_provider_ai.runtime.user_functions import imported
@@ -52,6 +55,8 @@ class WorkerJob:
     :param store: SQLAlchemy URL
     :param keys: the same as those who submit; None for payloads and results in clear
     :param audit: None for no audit
+    :param columns: fields of a payload that the endpoint may be sent; the request's own when absent
+    :param phi: with it on, ``columns`` must be given for an endpoint, and what would leave data unprotected is refused
     """
 
     transport: TransportSettings
@@ -65,6 +70,8 @@ class WorkerJob:
     webhook: WebhookSettings | None = None
     keys: KeySettings | None = None
     audit: Audit | None = None
+    columns: tuple[str, ...] | None = None
+    phi: Phi = OFF
 
     @property
     def served_by(self) -> str | None:
@@ -77,6 +84,19 @@ class WorkerJob:
         one = (self.handler is None) != (self.endpoint is None)
         require(one, "a worker needs either an [endpoint] or a [handler]", "both" if self.handler else "neither")
         require((self.endpoint is None) == (self.request is None), "endpoint and request must come together", "one")
+        columns = listed_columns(self.request) if self.columns is None else self.columns
+        on = require_phi(
+            self.phi,
+            **deployment(self),
+            endpoints={"endpoint": self.endpoint},
+            webhook=self.webhook,
+            records=self.endpoint is not None,
+            columns=columns,
+            asked=asked_for(self.request, None),
+        )
+        if self.request is not None:
+            necessary = Necessary(allowed=columns if on else None)
+            object.__setattr__(self, "request", guarded(self.request, necessary, phi=on))
 
     @property
     def prompt_hash(self) -> str | None:

@@ -16,6 +16,7 @@ from airflow_provider_ai.core.job_ports import OutgoingMessage
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitState
 from airflow_provider_ai.core.jobs import JobCounts, JobState, job_id
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
+from airflow_provider_ai.core.redaction import Necessary, Redaction
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.exceptions import (
     InputError,
@@ -350,3 +351,41 @@ def test_a_wait_can_be_stopped() -> None:
     with pytest.raises(StoppedError):
         wait(Ends(PENDING), "s", WaitPolicy(), stop=stop)
     assert time.monotonic() - started < 5
+
+
+def _ages() -> Necessary:
+    return Necessary(allowed=("visit", "age"), redaction=Redaction(rules={"age": "age"}), strict=True)
+
+
+def test_only_the_necessary_is_stored_and_sent(to: Deployment) -> None:
+    """Redacted before there is a payload: in the store, in the message, and in what the job is bound to."""
+    done = submitter(to).submit(ONE, [{"visit": 1, "age": 93}, {"visit": 2, "age": 41}], necessary=_ages())
+    assert done == Submitted(jobs=2, sent=2)
+    payloads = [to.contents.unpack(job.payload, kind="payload", job_id=job.job_id) for job in to.store.jobs("s")]
+    assert payloads == [b'{"age":"90+","visit":1}', b'{"age":41,"visit":2}']
+
+
+def test_a_request_that_must_not_leave(to: Deployment) -> None:
+    """It is a job that has failed with a word; nothing of it is stored or sent, and the others go out."""
+    given = [{"age": 41}, {"age": "canary"}, {"age": 1, "name": "canary"}, "canary", {"age": 17}]
+    done = submitter(to).submit(ONE, given, necessary=_ages())
+    assert done == Submitted(jobs=5, sent=2)
+    ended = {job.position: (job.state, job.reason) for job in to.store.jobs("s") if job.state is JobState.FAILED}
+    assert ended == {
+        1: (JobState.FAILED, "redaction_age"),
+        2: (JobState.FAILED, "field_not_allowed"),
+        3: (JobState.FAILED, "not_records"),
+    }
+    stored = [to.contents.unpack(job.payload, kind="payload", job_id=job.job_id) for job in to.store.jobs("s")]
+    assert b"canary" not in b"".join(stored)
+    assert sorted(to.messages()) == sorted([ids(5)[0], ids(5)[4]])
+
+
+def test_submitting_again_with_the_same_rules(to: Deployment) -> None:
+    """Re-attaches, refused requests included; with other rules they are other requests."""
+    given = [{"age": 93}, {"age": "canary"}]
+    submitter(to).submit(ONE, given, necessary=_ages())
+    assert submitter(to).submit(ONE, given, necessary=_ages()) == Submitted(jobs=2, sent=0)
+    masked = Necessary(allowed=("age",), redaction=Redaction(rules={"age": "mask"}))
+    with pytest.raises(JobMismatchError):
+        submitter(to).submit(ONE, given, necessary=masked)

@@ -53,6 +53,9 @@ _SAID_TOO_LARGE = re.compile(r"message larger than max|exceeds maximum size")
 _CERTIFICATE = re.compile(r"CERTIFICATE_VERIFY_FAILED: ([A-Za-z (),-]+)")
 _OTHER_HOST = re.compile(r"Hostname Verification Check failed|is not in peer certificate")
 _HANDSHAKE = re.compile(r"SSL routines:\w+:([A-Z0-9_]+)")
+# A TLS alert right after the handshake, which with TLS 1.3 is when a server says what it thinks of ours.
+_ALERT = re.compile(r"Unwrap failed \(TSI_DATA_CORRUPTED\)|_ALERT_(UNKNOWN_CA|ACCESS_DENIED|\w*CERTIFICATE\w*)")
+_CLOSED = re.compile(r"Socket closed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +77,7 @@ def reply_to(ended: Ended, *, tls: bool, max_bytes: int) -> Reply:
     if tls and (trouble := _tls_trouble(ended.text)) is not None and _NO_CONNECTION.search(ended.text):
         raise CallFailedError(Failure.CONNECT, f"TLS: {trouble}", permanent=True)
     if ended.code == "UNAVAILABLE" and _NO_CONNECTION.match(ended.text):
-        raise CallFailedError(Failure.CONNECT, "gRPC UNAVAILABLE: no connection")
+        raise CallFailedError(Failure.CONNECT, f"gRPC UNAVAILABLE: {_no_connection(ended.text, tls=tls)}")
     if ended.code != OK and _PACKED.match(ended.text):  # by a server that did not heed what we accept
         return Reply(_NOT_IMPLEMENTED, b"")
     if ended.code == "CANCELLED" or (ended.code != OK and _BROKEN.match(ended.text)):
@@ -91,8 +94,17 @@ def _exhausted(ended: Ended, max_bytes: int) -> Reply:
     return Reply(_HTTP_STATUS[ended.code], b"", retry_after(ended.trailers))
 
 
+def _no_connection(text: str, *, tls: bool) -> str:
+    """gRPC's own servers close without a word on a certificate they refuse, as servers do that go down."""
+    if tls and _CLOSED.search(text):
+        return "no connection: the server closes it (it is going down, or refuses the client certificate)"
+    return "no connection"
+
+
 def _tls_trouble(text: str) -> str | None:
     """What is wrong with a certificate or a handshake; None for a connection that broke in it."""
+    if _ALERT.search(text):
+        return "the server refuses the client certificate"
     if found := _CERTIFICATE.search(text):
         return found[1].strip()
     if _OTHER_HOST.search(text):

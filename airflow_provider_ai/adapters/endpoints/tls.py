@@ -29,6 +29,28 @@ def tls_context(settings: EndpointSettings) -> ssl.SSLContext | None:
     return context
 
 
+def tls_refusal(error: BaseException) -> str | None:
+    """What is wrong with TLS that no later try can change, from an error of a client library or what it wraps.
+
+    None for everything else: a connection that just broke in the handshake is of a server that may be back.
+    """
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        each = waiting.pop()
+        if not isinstance(each, BaseException) or id(each) in seen:
+            continue
+        seen.add(id(each))
+        if type(each).__name__ == "CertificateError":  # of urllib3, which compares names itself
+            return "Hostname mismatch, certificate is not valid for the host that was asked for"
+        own = type(each).__module__ == "ssl" and isinstance(each, ssl.SSLError)  # aiohttp's are subclasses
+        if own and not isinstance(each, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+            return handshake_trouble(each)  # type: ignore[arg-type]
+        wrapped = getattr(each, "kwargs", None) or {}  # where botocore keeps it
+        waiting += (each.__cause__, each.__context__, getattr(each, "reason", None), wrapped.get("error"), *each.args)
+    return None
+
+
 def handshake_trouble(error: OSError) -> str:
     """What is wrong, in OpenSSL's words: they may name the host that was asked for, and quote nothing the peer sent."""
     if isinstance(error, ssl.SSLCertVerificationError):

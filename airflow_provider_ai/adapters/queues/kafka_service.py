@@ -168,6 +168,9 @@ def _common(settings: TransportSettings) -> dict[str, Any]:
         "sasl.username": settings.sasl_username,
         "sasl.password": settings.sasl_password,
     }
+    if settings.security.endswith("ssl"):
+        # Both are librdkafka's defaults since 2.0, and must not depend on that.
+        chosen |= {"enable.ssl.certificate.verification": True, "ssl.endpoint.identification.algorithm": "https"}
     return {name: value for name, value in chosen.items() if value is not None}
 
 

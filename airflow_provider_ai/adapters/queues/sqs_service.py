@@ -6,13 +6,17 @@ else may take so long. botocore's texts may quote what was sent, so an error kee
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
+from airflow_provider_ai.adapters.endpoints.tls import tls_refusal
 from airflow_provider_ai.adapters.queues.sqs_poster import OPERATIONS, SqsPoster
+from airflow_provider_ai.core.hosts import is_loopback
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import QueueError, QueueUnavailableError, SpecError
 
@@ -81,6 +85,8 @@ class SqsService:
                 try:
                     self._session = self._session or _make_session(self._settings)
                     self._made[polling] = _make_client(self._session, self._settings, polling=polling)
+                except SpecError:
+                    raise
                 except (BotoCoreError, ValueError) as error:
                     word = type(error).__name__
                     raise SpecError(f"no SQS client can be made ({word}): check region and profile") from None
@@ -89,7 +95,7 @@ class SqsService:
     def _poster(self, client: Any, *, polling: bool) -> SqsPoster:
         with self._lock:
             if polling not in self._posters:
-                verify = self._settings.ca_file or True
+                verify = _trusted(self._settings)
                 self._posters[polling] = SqsPoster(client, self._session.get_credentials(), verify=verify)
             return self._posters[polling]
 
@@ -106,13 +112,22 @@ class SqsService:
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.CredentialRetrievalError):
             explained = QueueError(f"{queue}: there are no AWS credentials in the environment; give some, then retry")
         except unreachable as error:
-            word = type(error).__name__
-            explained = QueueUnavailableError(f"{queue}: SQS does not answer ({word}); a retry can help")
+            explained = _unreachable(queue, error)
         except exceptions.BotoCoreError as error:
             explained = QueueError(f"{queue}: unexpected {type(error).__name__}")
         else:
             return
         raise explained from None
+
+
+def _unreachable(queue: str, error: Exception) -> QueueError:
+    refused = tls_refusal(error)
+    if refused is None:
+        word = type(error).__name__
+        return QueueUnavailableError(f"{queue}: SQS does not answer ({word}); a retry can help")
+    return QueueError(
+        f"{queue}: TLS to SQS fails ({refused}); nothing was sent. Check endpoint_url and ca_file; a retry cannot help"
+    )
 
 
 def _refusal(queue: str, response: dict[str, Any]) -> QueueError:
@@ -167,13 +182,27 @@ def _make_client(session: Any, settings: TransportSettings, *, polling: bool) ->
         user_agent="airflow-provider-ai",  # botocore puts its own together for every call: another tenth
         **({"proxies": {}} if settings.endpoint_url and settings.local else {}),
     )
-    return session.client(
+    client = session.client(
         "sqs",
         endpoint_url=settings.endpoint_url,
         region_name=session.region_name or ("us-east-1" if settings.endpoint_url else None),
-        verify=settings.ca_file or True,
+        verify=_trusted(settings),
         config=config,
     )
+    _refuse_plaintext(settings, client.meta.endpoint_url)
+    return client
+
+
+def _trusted(settings: TransportSettings) -> bool | str:
+    """Whose certificates count: the settings' authority, the AWS environment's, or the system's."""
+    return settings.ca_file or os.environ.get("AWS_CA_BUNDLE") or True
+
+
+def _refuse_plaintext(settings: TransportSettings, url: str) -> None:
+    """An endpoint may also come from AWS's environment or configuration files, where the settings do not see it."""
+    parts = urlsplit(url)
+    if parts.scheme != "https" and not settings.allow_plaintext and not is_loopback(parts.hostname or ""):
+        raise SpecError("the SQS endpoint of the AWS configuration must be https:// (or set allow_plaintext)")
 
 
 def _limits(timeout_seconds: float, *, polling: bool) -> tuple[float, int]:

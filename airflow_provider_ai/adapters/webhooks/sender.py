@@ -17,6 +17,7 @@ import aiohttp
 from standardwebhooks import Webhook
 
 from airflow_provider_ai.adapters.endpoints.resolver import DaemonResolver
+from airflow_provider_ai.adapters.endpoints.tls import tls_refusal
 from airflow_provider_ai.core.backoff import retry_after_seconds
 from airflow_provider_ai.core.job_settings import WebhookSettings
 from airflow_provider_ai.core.webhook_decisions import Delivered, judge_delivery, judge_failure
@@ -67,6 +68,9 @@ class HttpWebhookSender:
                 wait = retry_after_seconds(response.headers.get("Retry-After"), now=now)
                 return judge_delivery(response.status, retry_after_seconds=wait)
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
+            refused = tls_refusal(error)
+            if refused is not None:
+                return Delivered(detail=f"TLS: {refused}")
             return judge_failure(type(error).__name__)
 
     def _signed(self, job_id: str, body: bytes, now: float) -> dict[str, str]:

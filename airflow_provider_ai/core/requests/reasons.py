@@ -15,6 +15,14 @@ UNDEFINED_VARIABLE: Final = "undefined_variable"  # the prompt uses a column the
 TEMPLATE_ERROR: Final = "template_error"  # the prompt failed on this record
 EMPTY_PROMPT: Final = "empty_prompt"  # nothing but white space is left to ask
 
+# Before the call: the record must not be sent as it is.
+FIELD_NOT_ALLOWED: Final = "field_not_allowed"  # a field that is not in columns
+REDACTION_DATE: Final = "redaction_date"  # no date that a rule understands
+REDACTION_AGE: Final = "redaction_age"  # no age in years
+REDACTION_ZIP: Final = "redaction_zip"  # no ZIP code of five or nine digits
+REDACTION_TYPE: Final = "redaction_type"  # a kind of value that the rule of its column does not take
+REDACTION_FAILED: Final = "redaction_failed"  # the rule itself failed on it
+
 # Before a synchronous call: its inputs are no records.
 NOT_RECORDS: Final = "not_records"  # neither a mapping with text keys nor a list of such
 EMPTY_INPUTS: Final = "empty_inputs"  # a list without records, or a tensor's record without fields

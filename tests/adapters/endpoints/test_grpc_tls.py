@@ -14,8 +14,10 @@ from airflow_provider_ai.exceptions import SpecError
 from tests.adapters.endpoints.grpc_calling import endpoint, failure, grpc_settings, output, post
 from tests.adapters.endpoints.grpc_servers import Context, serve_grpc
 from tests.adapters.endpoints.test_tls import REFUSED
+from tests.adapters.in_transit.servers import old
 from tests.support.certificates import Authority, Issued
 from tests.support.scripted_server import Server, Wire, serve
+from tests.support.tls_peer import tls_peer
 
 
 def answers_one(_: bytes, __: Context) -> bytes:
@@ -114,13 +116,41 @@ async def test_a_certificate_with_its_key_in_one_file(authority: Authority, issu
 
 @pytest.mark.parametrize("whose", ["nobody", "stranger"])
 async def test_a_client_that_is_refused(authority: Authority, stranger: Authority, issued: Issued, whose: str) -> None:
-    """It cannot connect. That it never will is not to be seen: the server just closes after the handshake."""
+    """It cannot connect. That it never will is not to be seen: gRPC's server just closes; it is said to be possible."""
     theirs = stranger.issue("client")
     files = {"client_cert_file": theirs.certificate, "client_key_file": theirs.key} if whose == "stranger" else {}
     with serve_grpc(answers_one, tls=issued, clients_of=authority.ca_file) as server:
         async with endpoint(server, ca_file=authority.ca_file, **files) as opened:
-            assert (await failure(opened)).failure is Failure.CONNECT
+            failed = await failure(opened)
+    assert (failed.failure, failed.permanent) == (Failure.CONNECT, False)
+    assert str(failed).endswith("refuses the client certificate)")
     assert server.calls == []
+
+
+@pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@pytest.mark.parametrize("whose", ["nobody", "stranger"])
+async def test_a_client_that_is_refused_with_an_alert(
+    authority: Authority, stranger: Authority, issued: Issued, newest: ssl.TLSVersion, whose: str
+) -> None:
+    """As a proxy before the model server does it: that is for good, and said."""
+    theirs = stranger.issue("client")
+    files = {"client_cert_file": theirs.certificate, "client_key_file": theirs.key} if whose == "stranger" else {}
+    context = issued.server_context(clients_of=authority.ca_file, newest=newest)
+    context.set_alpn_protocols(["h2"])
+    with tls_peer(context) as peer:
+        async with endpoint(f"grpcs://127.0.0.1:{peer.port}", ca_file=authority.ca_file, **files) as opened:
+            failed = await failure(opened)
+    assert (failed.failure, failed.permanent) == (Failure.CONNECT, True)
+    assert str(failed).startswith("TLS: the ")
+    assert peer.told == 0
+
+
+async def test_old_protocols(issued: Issued, authority: Authority) -> None:
+    """TLS 1.0 and 1.1 are not spoken."""
+    with tls_peer(old(issued)) as peer:
+        async with endpoint(f"grpcs://127.0.0.1:{peer.port}", ca_file=authority.ca_file) as opened:
+            failed = await failure(opened)
+    assert (failed.failure, failed.permanent, peer.told) == (Failure.CONNECT, True, 0)
 
 
 async def test_a_server_without_tls(authority: Authority) -> None:

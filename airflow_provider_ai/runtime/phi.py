@@ -1,0 +1,109 @@
+"""The PHI switch at the door of each runtime: facts from settings and environment, and what follows from them.
+
+Each runtime asks in its constructor, so that no caller can forget to: what is not allowed is never even put together.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
+
+from airflow_provider_ai.adapters.payload_free_logs import keep_payloads_out_of_logs
+from airflow_provider_ai.core.audit_settings import AuditSettings
+from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
+from airflow_provider_ai.core.config import StorageOptions
+from airflow_provider_ai.core.key_settings import KeySettings
+from airflow_provider_ai.core.phi_policy import Phi, PhiFacts, require_protected
+from airflow_provider_ai.core.ports import Request
+from airflow_provider_ai.core.redaction import Necessary, RedactedRequest, Redaction
+from airflow_provider_ai.core.transport_settings import TransportSettings
+from airflow_provider_ai.runtime.auditing import Audit
+
+
+def require_phi(
+    phi: Phi,
+    *,
+    more: bool = False,
+    keys: KeySettings | None = None,
+    audit: Audit | AuditSettings | None = None,
+    **facts: Any,
+) -> bool:
+    """Whether PHI is handled, in which case everything protects it, and no log shows a payload from now on.
+
+    :param phi: what the caller says
+    :param more: whether somebody else says that it is PHI (a sink, a store)
+    :param keys: what encrypts; None for nothing
+    :param audit: what audits; None for nothing
+    :param facts: further arguments of :class:`PhiFacts`
+    :raises PhiPolicyError: for all that does not
+    """
+    given = {name: _present(value) for name, value in facts.items()}
+    switch = replace(protection(phi, keys=keys, audit=audit), on=phi.on or more)
+    on = require_protected(PhiFacts(phi=switch, environ=os.environ, **given))
+    if on:
+        keep_payloads_out_of_logs()
+    return on
+
+
+def protection(phi: Phi, *, keys: KeySettings | None, audit: Audit | AuditSettings | None) -> Phi:
+    """The switch, with what encrypts and audits."""
+    if keys is not None:
+        phi = replace(phi, encryption=True)
+    if audit is not None:
+        settings = audit if isinstance(audit, AuditSettings) else audit.settings
+        phi = replace(phi, audit="fail-closed" if settings.on_audit_failure == "fail" else "fail-open")
+    return phi
+
+
+def guarded(request: Request, necessary: Necessary, *, phi: bool) -> Request:
+    """The request as it is to be sent: with less in it under ``phi``, and wherever there are rules."""
+    if isinstance(request, RedactedRequest) or not (phi or necessary.redaction):
+        return request
+    return RedactedRequest(inner=request, necessary=necessary)
+
+
+def asked_for(request: Request | None, redaction: Redaction | None) -> tuple[str, ...]:
+    """The fields that a request and rules name."""
+    asked = () if request is None or request.columns is None else tuple(request.columns)
+    return (*asked, *(() if redaction is None else redaction.columns))
+
+
+class Deployment(Protocol):
+    """What the parties of the asynchronous pattern have in common."""
+
+    @property
+    def transport(self) -> TransportSettings: ...
+
+    @property
+    def store(self) -> str: ...
+
+    @property
+    def claim_check(self) -> ClaimCheckSettings: ...
+
+    @property
+    def storage(self) -> StorageOptions | None: ...
+
+    @property
+    def keys(self) -> KeySettings | None: ...
+
+    @property
+    def audit(self) -> Audit | AuditSettings | None: ...
+
+
+def deployment(job: Deployment, *, sink: str | None = None) -> dict[str, Any]:
+    """Their facts, for :func:`require_phi`. ``sink``: SQLAlchemy URL of the table that one of them writes to."""
+    return {
+        "transport": job.transport,
+        "databases": {"store": job.store, "sink": sink},
+        "folders": {"claim check": job.claim_check.uri},
+        "storage": job.storage,
+        "keys": job.keys,
+        "audit": job.audit,
+    }
+
+
+def _present(value: Any) -> Any:
+    """Parts that are there."""
+    return {part: one for part, one in value.items() if one is not None} if isinstance(value, Mapping) else value
