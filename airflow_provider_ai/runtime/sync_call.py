@@ -220,6 +220,6 @@ def _imported(path: str) -> Any:
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise SpecError(f"Callable {path!r} cannot be imported ({type(error).__name__}): check the path") from error
+        raise SpecError(f"Callable {path!r} cannot be imported ({type(error).__name__}): check the path") from None
     require(callable(function), f"Callable {path!r} must be a function", type(function).__name__)
     return function
