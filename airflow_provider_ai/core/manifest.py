@@ -111,8 +111,8 @@ class Manifest:
             partitions = tuple(_partition(item) for item in body.pop("partitions"))
             schema = tuple((name, kind) for name, kind in body.pop("schema"))
             return cls(files=files, partitions=partitions, schema=schema, **body)
-        except (KeyError, TypeError) as error:
-            raise ValueError("a damaged manifest: fields are missing or unknown") from error
+        except (KeyError, TypeError):
+            raise ValueError("a damaged manifest: fields are missing or unknown") from None
 
 
 def _source_file(item: Mapping[str, Any]) -> SourceFile:

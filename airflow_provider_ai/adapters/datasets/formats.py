@@ -165,8 +165,8 @@ def unreadable(path: str, reason: str) -> Iterator[None]:
         raise UnreadableFileError(f"{path}: {reason}") from None
     except FileNotFoundError:
         raise InputChangedError(f"{path}: removed while the dataset was being read; plan again") from None
-    except PermissionError as error:
-        raise UnreadableFileError(f"{path}: no permission to read it") from error
+    except PermissionError:
+        raise UnreadableFileError(f"{path}: no permission to read it") from None
     except OSError as error:
         if error.errno is not None or "AWS Error" in str(error):
             raise

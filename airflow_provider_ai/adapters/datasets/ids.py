@@ -112,7 +112,7 @@ class HashSet:
                 error.errno,
                 f"the uniqueness check of the ids cannot write to {tempfile.gettempdir()} ({error.strerror}): "
                 "free space there or set TMPDIR, then retry",
-            ) from error
+            ) from None
         self._runs.append(_Run(self._file, start, len(distinct)))
 
     def _note(self, hashes: Hashes) -> Hashes:

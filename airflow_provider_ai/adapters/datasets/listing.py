@@ -209,7 +209,7 @@ def _walk(folder: str, seen: set[tuple[int, int]]) -> Iterator[ListedFile]:
     except FileNotFoundError:
         return
     except OSError as error:
-        raise UnreadableFileError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
+        raise UnreadableFileError(f"{folder}: the folder cannot be listed ({error.strerror})") from None
     for entry in visible:
         yield from _entry(entry, seen)
 
@@ -220,7 +220,7 @@ def _entry(entry: os.DirEntry[str], seen: set[tuple[int, int]]) -> Iterator[List
     try:
         status = entry.stat()
     except OSError as error:
-        raise UnreadableFileError(f"{entry.path}: broken link or no access ({error.strerror})") from error
+        raise UnreadableFileError(f"{entry.path}: broken link or no access ({error.strerror})") from None
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(entry.path, seen)
     elif stat.S_ISREG(status.st_mode):

@@ -84,14 +84,14 @@ def _model_text(model: Any) -> bytes:
         return orjson.dumps(model.model_json_schema())
     except (TypeError, ValueError, AttributeError, RuntimeError) as error:
         reason = f"{type(error).__name__} while making its JSON schema"
-        raise SpecError(f"output_schema {model.__name__} cannot be used: {reason}") from error
+        raise SpecError(f"output_schema {model.__name__} cannot be used: {reason}") from None
 
 
 def _mapping_text(schema: object) -> bytes:
     try:
         return orjson.dumps(normalized(schema))
     except TypeError as error:
-        raise SpecError(f"output_schema must hold plain JSON values only: {error}") from error
+        raise SpecError(f"output_schema must hold plain JSON values only: {error}") from None
 
 
 @lru_cache(maxsize=64)
