@@ -19,17 +19,21 @@ from airflow_provider_ai.core.redaction import Necessary, RedactedRequest, Redac
 from airflow_provider_ai.core.transport_settings import TransportSettings
 
 
-def require_phi(phi: Phi, *, more: bool = False, **facts: Any) -> bool:
+def require_phi(phi: Phi, *, more: bool = False, keys: Any = None, audit: Any = None, **facts: Any) -> bool:
     """Whether PHI is handled, in which case everything protects it, and no log shows a payload from now on.
 
-    :param phi: what the caller says, and what encrypts and audits
+    :param phi: what the caller says
     :param more: whether somebody else says that it is PHI (a sink, a store)
+    :param keys: settings of the keys that encrypt; None for none
+    :param audit: the audit, with its ``settings``; None for none
     :param facts: further arguments of :class:`PhiFacts`
-    :raises PhiPolicyError: for all that does not
+    :raises PhiPolicyError: for all that does not protect it
     """
     given = {name: _present(value) for name, value in facts.items()}
-    switch = replace(phi, on=phi.on or more)
-    on = require_protected(PhiFacts(phi=switch, environ=os.environ, **given))
+    databases = {**given.pop("databases", {}), **_audit_store(audit)}
+    services = {**given.pop("services", {}), **_services(keys, audit)}
+    switch = replace(_protections(phi, keys, audit), on=phi.on or more)
+    on = require_protected(PhiFacts(phi=switch, environ=os.environ, databases=databases, services=services, **given))
     if on:
         keep_payloads_out_of_logs()
     return on
@@ -72,6 +76,26 @@ def deployment(job: Deployment) -> dict[str, Any]:
         "folders": {"claim check": job.claim_check.uri},
         "storage": job.storage,
     }
+
+
+def _protections(phi: Phi, keys: Any, audit: Any) -> Phi:
+    if keys is not None:
+        phi = replace(phi, encryption=True)
+    if audit is not None:
+        closed = audit.settings.on_audit_failure == "fail"
+        phi = replace(phi, audit="fail-closed" if closed else "fail-open")
+    return phi
+
+
+def _audit_store(audit: Any) -> dict[str, str]:
+    return {} if audit is None else {"audit store": audit.settings.store}
+
+
+def _services(keys: Any, audit: Any) -> dict[str, str]:
+    """Where keys are wrapped and heads of the audit are shipped, when that is not AWS itself."""
+    kms = getattr(keys, "endpoint_url", None)
+    heads = None if audit is None else audit.settings.storage.endpoint_url
+    return {part: url for part, url in (("KMS", kms), ("audit heads", heads)) if url}
 
 
 def _present(value: Any) -> Any:
