@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             fallback=spec.fallback,
             settings=spec.settings,
             store=spec.store,
+            **({} if spec.keys is None else {"keys": spec.keys}),
             columns=spec.columns,
             redaction=spec.redaction,
             phi=spec.phi,

@@ -10,9 +10,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
 from airflow_provider_ai.cli.phi_spec import PhiSpec, take_phi
-from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, Table, require_key
+from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, SpecShape, Table, require_key
 from airflow_provider_ai.cli.spec_parts import (
     AnyRequest,
     api_key,
@@ -37,6 +39,10 @@ from airflow_provider_ai.core.redaction import Redaction
 from airflow_provider_ai.core.requests import JsonRequest, OpenInferenceRequest
 from airflow_provider_ai.exceptions import SpecError
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
+SHAPE = SpecShape({**BATCH.known, "encryption": ENCRYPTION_KEYS}, BATCH.required)
 _SENDS_COLUMNS = (JsonRequest, OpenInferenceRequest)
 
 
@@ -52,6 +58,7 @@ class BatchSpec:
     checkpoint: CheckpointSettings
     sink: SinkSettings
     storage: StorageOptions | None = None
+    keys: KeySettings | None = None
     redaction: Redaction | None = None
     phi: Phi = OFF
     unused: tuple[str, ...] = ()
@@ -71,7 +78,7 @@ def load_batch_spec(
     try:
         document = read_toml(file)
         phi = take_phi(document, environ, columns_elsewhere="input")
-        tables = BATCH.check(document)
+        tables = SHAPE.check(document)
         secret = api_key(tables["endpoint"], environ, needed=need_api_key)
         return _build(file, tables, environ, secret, phi)
     except SpecError as error:
@@ -103,6 +110,7 @@ def _build(
         limits=limits,
         checkpoint=checkpoint,
         sink=sink,
+        keys=encryption_settings(tables["encryption"], folder, environ),
         storage=StorageOptions(**located(tables["storage"], "ca_file", folder)) if tables["storage"] else None,
         redaction=phi.redaction,
         phi=phi.phi,

@@ -16,6 +16,7 @@ from airflow_provider_ai.hooks.phi import package_wide
 from airflow_provider_ai.hooks.storage import storage_options
 
 if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
     from airflow_provider_ai.hooks.store import StoreConnection
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,14 @@ class CallConnections:
 
     :param store: SQLAlchemy URL; it may hold a password
     :param storage: how the place for outputs is reached; None for a local one
+    :param keys: encrypt stored outputs and last good answers
     """
 
     endpoint: EndpointSettings
     fallback: tuple[Link, ...]
     store: str | None = field(repr=False)
     storage: StorageOptions | None
+    keys: KeySettings | None = None
     phi: Phi
 
 
@@ -53,6 +56,7 @@ def resolve_connections(
         store=None if store is None else store.url,
         phi=Phi(on=package_wide() or (store is not None and store.phi)),
         storage=None if output_uri is None else storage_options((output_uri,), aws_conn_id),
+        keys=AIEndpointHook(endpoint_conn_id).keys(),
     )
     log.info("connections resolved in %.0f ms", (time.monotonic() - started) * 1000)
     return connections

@@ -25,7 +25,6 @@ from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.patterns.request_reply import Submission
 from airflow_provider_ai.runtime.embedded_dispatcher import embedded_dispatcher
 from airflow_provider_ai.runtime.job_service import JobSettings, open_client
-from airflow_provider_ai.runtime.phi import require_phi
 from airflow_provider_ai.runtime.request_reply import JobClient
 
 log = logging.getLogger(__name__)
@@ -120,7 +119,7 @@ class JobWork:
         from airflow_provider_ai.adapters.sinks import open_sink
         from airflow_provider_ai.runtime.job_datasets import JobDatasets
 
-        require_phi(self.settings.phi, more=sink.phi, databases={"sink": sink.url}, transport=self.settings.transport)
+        self.settings.require_phi(more=sink.phi, sink=sink.url)
         manifest = JobDatasets(self.settings).planned(self.key)
         scope = None if manifest is None else scope_name(manifest.input_uri, manifest.id_column)
         table = open_sink(sink)

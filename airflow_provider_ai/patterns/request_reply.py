@@ -134,9 +134,11 @@ class Submitter:
             more jobs than there are requests now
         :raises StoreUnavailableError: for a minute; a retry goes on. So do QueueUnavailableError and
             ClaimCheckUnavailableError
+        :raises EncryptionError: the payloads cannot be encrypted
         :raises StoppedError: when a stop was asked for
         """
         stop = stop or StopToken()
+        self._contents.prepare(PAYLOAD)
         jobs = sent = 0
         given = (_given(position, request, necessary) for position, request in enumerate(requests))
         for ids, messages in self._side_by_side(submission, given, stop):
@@ -185,7 +187,9 @@ class Submitter:
             job_id=name,
             submission=submission.key,
             position=given.position,
-            payload=self._contents.pack(given.payload, kind=PAYLOAD, job_id=name),
+            payload=self._contents.pack(
+                given.payload, kind=PAYLOAD, job_id=name, origin=job_id(submission.key, given.position)
+            ),
             expires_at=submission.expires_at,
             generation=submission.generation,
             group=submission.group,

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.checkpoints.partition_files import SealedPartition
 from airflow_provider_ai.adapters.checkpoints.plans import PlanStore, key_of, open_storage
-from airflow_provider_ai.adapters.codec import IdentityCodec
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
     EndpointSettings,
@@ -31,6 +31,9 @@ from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError
 from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.runtime.phi import asked_for, guarded, require_phi
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 OnProgress = Callable[[Progress], None]
 
 READERS = 16
@@ -47,6 +50,7 @@ def read_seals(store: PlanStore, plan: PlanReference, indexes: Iterable[int]) ->
 class BatchJob:
     """Everything a batch needs. ``sink`` may be absent where only inference is run.
 
+    :param keys: encrypt what is kept; None for checkpoints in clear
     :param redaction: what is done to the columns before they are sent
     :param phi: with it on, ``input.columns`` is the allow-list of what may be sent, and all that would leave data
         unprotected is refused here
@@ -59,6 +63,7 @@ class BatchJob:
     checkpoint: CheckpointSettings
     sink: SinkSettings | None = None
     storage: StorageOptions | None = None
+    keys: KeySettings | None = None
     redaction: Redaction | None = None
     phi: Phi = OFF
 
@@ -67,6 +72,7 @@ class BatchJob:
         on = require_phi(
             self.phi,
             more=self.sink is not None and self.sink.phi,
+            keys=self.keys,
             endpoints={"endpoint": self.endpoint},
             databases={"sink": None if self.sink is None else self.sink.url},
             folders={"dataset": self.input.uri, "checkpoint": self.checkpoint.uri},
@@ -98,7 +104,7 @@ class BatchJob:
 
 def open_plans(job: BatchJob) -> PlanStore:
     """The plans and checkpoints below the job's checkpoint URI."""
-    return PlanStore(open_storage(job.checkpoint.uri, job.storage), IdentityCodec(), uri=job.checkpoint.uri)
+    return PlanStore(open_storage(job.checkpoint.uri, job.storage), open_codec(job.keys), uri=job.checkpoint.uri)
 
 
 def open_warehouse(job: BatchJob, **options: float) -> Sink:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
@@ -20,6 +20,9 @@ from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.runtime.phi import deployment, require_phi
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS, JobClient, open_job_client
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
@@ -27,6 +30,7 @@ class JobSettings:
 
     :param store: SQLAlchemy URL; it may hold a password
     :param claim_check: folder of large payloads and results, and of plans of datasets
+    :param keys: encrypt what is sent and kept; None for all in clear
     :param storage: how that folder, and datasets, are reached on S3
     :param phi: with it on, all that would leave data unprotected is refused here
     """
@@ -35,17 +39,21 @@ class JobSettings:
     store: str = field(repr=False)
     claim_check: ClaimCheckSettings
     storage: StorageOptions | None = None
+    keys: KeySettings | None = None
     phi: Phi = OFF
 
     def __post_init__(self) -> None:
         self.require_phi()
 
-    def require_phi(self, **facts: Any) -> bool:
+    def require_phi(self, *, sink: str | None = None, **facts: Any) -> bool:
         """Whether PHI is handled, in which case everything protects it, what ``facts`` add included.
 
+        :param sink: SQLAlchemy URL of the warehouse that replies go to
         :raises PhiPolicyError: for all that does not
         """
-        return require_phi(self.phi, **deployment(self), **facts)
+        given = deployment(self)
+        given["databases"]["sink"] = sink
+        return require_phi(self.phi, keys=self.keys, **given, **facts)
 
 
 def open_client(settings: JobSettings) -> JobClient:
@@ -55,6 +63,7 @@ def open_client(settings: JobSettings) -> JobClient:
         store=settings.store,
         claim_check=settings.claim_check,
         storage=settings.storage,
+        keys=settings.keys,
         phi=settings.phi,
     )
 

@@ -32,7 +32,7 @@ def require_phi(phi: Phi, *, more: bool = False, keys: Any = None, audit: Any = 
     given = {name: _present(value) for name, value in facts.items()}
     databases = {**given.pop("databases", {}), **_audit_store(audit)}
     services = {**given.pop("services", {}), **_services(keys, audit)}
-    switch = replace(_protections(phi, keys, audit), on=phi.on or more)
+    switch = replace(protected_by(phi, keys, audit), on=phi.on or more)
     on = require_protected(PhiFacts(phi=switch, environ=os.environ, databases=databases, services=services, **given))
     if on:
         keep_payloads_out_of_logs()
@@ -78,7 +78,8 @@ def deployment(job: Deployment) -> dict[str, Any]:
     }
 
 
-def _protections(phi: Phi, keys: Any, audit: Any) -> Phi:
+def protected_by(phi: Phi, keys: Any, audit: Any) -> Phi:
+    """The switch with what encrypts and audits."""
     if keys is not None:
         phi = replace(phi, encryption=True)
     if audit is not None:

@@ -13,10 +13,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck, StoredClaimChecks
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import StorageOptions
+from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.core.job_ports import ContentCodec, JobStore, MessageQueue
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitVerdict
 from airflow_provider_ai.core.jobs import JobCounts, JobState
@@ -30,9 +32,10 @@ from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.patterns.collecting import CollectedReply, collect, count_reasons, failures
 from airflow_provider_ai.patterns.patience import patiently
 from airflow_provider_ai.patterns.request_reply import Submission, Submitted, Submitter, wait
-from airflow_provider_ai.runtime.phi import require_phi
+from airflow_provider_ai.runtime.phi import protected_by, require_phi
 
 if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
     from airflow_provider_ai.runtime.reply_table import Landed
 
 STORE_TIMEOUT_SECONDS = 15.0
@@ -44,6 +47,7 @@ class JobClient:
     """Submits requests, waits for their replies and collects them. Thread-safe.
 
     :param close: called at the end
+    :param record_key: the opaque name of a record in a table
     """
 
     def __init__(
@@ -53,8 +57,10 @@ class JobClient:
         queue: MessageQueue,
         contents: ContentCodec,
         close: Sequence[Callable[[], None]] = (),
+        record_key: Callable[[object], str] = record_key,
         phi: Phi = OFF,
     ) -> None:
+        self._record_key = record_key
         self.store = store
         self.contents = contents
         self._queue = queue
@@ -136,7 +142,17 @@ class JobClient:
         """Bring a table to the replies; see :func:`airflow_provider_ai.runtime.reply_table.land_replies`."""
         from airflow_provider_ai.runtime.reply_table import land_replies
 
-        return land_replies(self.store, self.contents, key, sink, provenance, manifest=manifest, scope=scope, stop=stop)
+        return land_replies(
+            self.store,
+            self.contents,
+            key,
+            sink,
+            provenance,
+            manifest=manifest,
+            scope=scope,
+            stop=stop,
+            record_key=self._record_key,
+        )
 
     def cancel(self, key: str) -> int:
         """Cancel the jobs that have not begun; how many."""
@@ -165,6 +181,7 @@ def open_job_client(
     store: str,
     claim_check: ClaimCheckSettings | None = None,
     storage: StorageOptions | None = None,
+    keys: KeySettings | None = None,
     phi: Phi = OFF,
 ) -> JobClient:
     """A client of a deployment.
@@ -172,23 +189,27 @@ def open_job_client(
     :param store: SQLAlchemy URL; the same for submitter, worker and dispatcher
     :param phi: with it on, what would leave data unprotected is refused here
     :param claim_check: the same as well; without a folder what is too large for a message is an error
+    :param keys: the same as well; None for payloads and results in clear
     :raises SpecError: for settings that cannot be right
     """
     claim_check = claim_check or ClaimCheckSettings()
     on = require_phi(
         phi,
+        keys=keys,
         transport=transport,
         databases={"store": store},
         folders={"claim check": claim_check.uri},
         storage=storage,
     )
+    codec = open_codec(keys)
     queues = open_transport(transport)
-    opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS)
+    opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=codec)
     checks = None if claim_check.uri is None else StoredClaimChecks(claim_check.uri, storage)
     return JobClient(
         store=opened.jobs(),
         queue=queues.requests,
-        contents=InlineOrClaimCheck(checks, inline_limit_bytes=claim_check.inline_limit_bytes),
+        contents=InlineOrClaimCheck(checks, codec=codec, inline_limit_bytes=claim_check.inline_limit_bytes),
         close=(queues.close, opened.close),
-        phi=replace(phi, on=on),
+        record_key=codec.record_key,
+        phi=replace(protected_by(phi, keys, None), on=on),
     )

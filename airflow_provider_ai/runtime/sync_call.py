@@ -20,8 +20,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.endpoints.blocking import ThreadLoops
 from airflow_provider_ai.adapters.endpoints.opening import endpoint_opener
 from airflow_provider_ai.core.answer import Answer
@@ -41,6 +42,9 @@ from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
 from airflow_provider_ai.runtime.phi import asked_for, guarded, require_phi
 from airflow_provider_ai.runtime.telemetry import CallSpan
 from airflow_provider_ai.runtime.user_functions import imported
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
 
 MOST_THREADS = 256
 PREPARE_SECONDS = 2.0
@@ -80,6 +84,7 @@ class SyncCaller:
     :param phi: with it on, ``columns`` (or the request's) must be given, and what would leave data unprotected is
         refused here
     :param max_threads: calls of this process at a time, those included that still hang; more are answered degraded
+    :param keys: encrypt the last good answers in a store that is named by its URL; None for answers in clear
     :raises SpecError: for settings that cannot be right
     """
 
@@ -95,18 +100,19 @@ class SyncCaller:
         redaction: Redaction | None = None,
         phi: Phi = OFF,
         max_threads: int = MOST_THREADS,
+        keys: KeySettings | None = None,
     ) -> None:
         self._settings = settings or CallSettings()
         self._request = request
         chain = check_chain(fallback)
         self._allowed = listed_columns(request) if columns is None else tuple(columns)
         self._redaction = redaction
-        self._guarded = self._require_phi(phi, endpoint, chain, store) or columns is not None
+        self._guarded = self._require_phi(phi, endpoint, chain, store, keys) or columns is not None
         if store is None and any(isinstance(link, LastGood) for link in chain):
             raise SpecError("LastGood needs a store to keep answers in: set one, or drop the link")
         self._loops = ThreadLoops()
         self._threads = DaemonThreads(most=max_threads, at_end=self._loops.close_thread)
-        self._store = _opened(store, self._settings)
+        self._store = _opened(store, self._settings, keys)
         clocks = Clocks(monotonic=time.monotonic, epoch=time.time, random=random.random)
         self._state = SharedState(
             gate=None if self._store is None else self._store.gate(self._settings),
@@ -183,12 +189,15 @@ class SyncCaller:
         necessary = Necessary(allowed=allowed, redaction=self._redaction, id_column=own_id, strict=True)
         return guarded(bare, necessary, phi=self._guarded)
 
-    def _require_phi(self, phi: Phi, endpoint: EndpointSettings, chain: Sequence[Link], store: object) -> bool:
+    def _require_phi(
+        self, phi: Phi, endpoint: EndpointSettings, chain: Sequence[Link], store: object, keys: KeySettings | None
+    ) -> bool:
         others = [link for link in chain if isinstance(link, Endpoint) and isinstance(link.target, EndpointSettings)]
         targets = {f"fallback endpoint {n}": link.target for n, link in enumerate(others, start=1)}
         requests = [self._request, *(link.request for link in others if link.request is not None)]
         return require_phi(
             phi,
+            keys=keys,
             endpoints={"endpoint": endpoint, **targets},
             databases={"store": store if isinstance(store, str) else None},
             records=True,
@@ -206,10 +215,11 @@ class SyncCaller:
         return link
 
 
-def _opened(store: str | CallStore | None, settings: CallSettings) -> CallStore | None:
+def _opened(store: str | CallStore | None, settings: CallSettings, keys: KeySettings | None) -> CallStore | None:
     if not isinstance(store, str):
+        require(store is None or keys is None, "keys must be given to the store where it was opened", "both")
         return store
     # SQLAlchemy is not needed by callers without a store.
     from airflow_provider_ai.adapters.store import open_store
 
-    return open_store(store, timeout_seconds=settings.store_seconds)
+    return open_store(store, timeout_seconds=settings.store_seconds, codec=open_codec(keys))

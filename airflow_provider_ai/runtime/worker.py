@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TYPE_CHECKING
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck, StoredClaimChecks
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.adapters.store.store import Store
@@ -33,6 +35,9 @@ from airflow_provider_ai.runtime.process import undisturbed_loop
 from airflow_provider_ai.runtime.services import Pulse, health, owner_name, stopped_by_signals
 from airflow_provider_ai.runtime.user_functions import imported
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 STORE_TIMEOUT_SECONDS = 10.0
 _STORE_PAUSE_SECONDS = 1.0
 _SMALL_BYTES = 16 * 1024
@@ -45,6 +50,7 @@ class WorkerJob:
     """Everything a worker needs: either ``handler``, or ``endpoint`` with ``request``.
 
     :param store: SQLAlchemy URL
+    :param keys: the same as those who submit; None for payloads and results in clear
     :param columns: fields of a payload that the endpoint may be sent; the request's own when absent
     :param phi: with it on, ``columns`` must be given for an endpoint, and what would leave data unprotected is refused
     """
@@ -58,6 +64,7 @@ class WorkerJob:
     endpoint: EndpointSettings | None = None
     request: Request | None = None
     webhook: WebhookSettings | None = None
+    keys: KeySettings | None = None
     columns: tuple[str, ...] | None = None
     phi: Phi = OFF
 
@@ -75,6 +82,7 @@ class WorkerJob:
         columns = listed_columns(self.request) if self.columns is None else self.columns
         on = require_phi(
             self.phi,
+            keys=self.keys,
             **deployment(self),
             endpoints={"endpoint": self.endpoint},
             webhook=self.webhook,
@@ -92,6 +100,7 @@ def run_worker(job: WorkerJob) -> WorkerMetrics:
 
     :raises SpecError: for settings that cannot be right: a handler that cannot be imported, a port that is taken
     :raises StoreSchemaError: when the store's tables are not those of this package
+    :raises EncryptionError: when results cannot be encrypted
     """
     with undisturbed_loop():
         return asyncio.run(_serve(job))
@@ -101,6 +110,8 @@ async def _serve(job: WorkerJob) -> WorkerMetrics:
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(stopped_by_signals(partial(_note, stop)))
+        contents = _contents(job)
+        contents.prepare("result")
         store = open_store(job.store, timeout_seconds=STORE_TIMEOUT_SECONDS)
         stack.callback(store.close)
         transport = open_transport(job.transport)
@@ -111,7 +122,7 @@ async def _serve(job: WorkerJob) -> WorkerMetrics:
         worker = JobWorker(
             store=store.jobs(),
             transport=transport,
-            contents=_contents(job),
+            contents=contents,
             handler=handler,
             settings=job.worker,
             owner=owner_name(),
@@ -194,7 +205,7 @@ async def _handler(job: WorkerJob) -> AsyncIterator[Handler]:
 def _contents(job: WorkerJob) -> InlineOrClaimCheck:
     uri = job.claim_check.uri
     claims = None if uri is None else StoredClaimChecks(uri, job.storage)
-    return InlineOrClaimCheck(claims, inline_limit_bytes=job.claim_check.inline_limit_bytes)
+    return InlineOrClaimCheck(claims, codec=open_codec(job.keys), inline_limit_bytes=job.claim_check.inline_limit_bytes)
 
 
 async def _outbox(job: WorkerJob, stack: AsyncExitStack, metrics: WorkerMetrics) -> WebhookOutbox | None:
