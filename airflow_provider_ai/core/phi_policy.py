@@ -18,6 +18,7 @@ from airflow_provider_ai.core.phi_transit import (
     database_refusals,
     endpoint_refusals,
     environment_refusals,
+    https_refusals,
     storage_refusals,
     transport_refusals,
     webhook_refusals,
@@ -63,6 +64,7 @@ class PhiFacts:
     :param endpoints: part → endpoint; fallback endpoints are parts of their own
     :param databases: part (``store``, ``sink``) → SQLAlchemy URL
     :param folders: part (``checkpoint``, ``dataset``, ``claim check``, ``output``) → path or URI
+    :param services: part (``KMS``) → URL of a service that is reached over https
     :param environ: where the switch for the whole package and ``AWS_ENDPOINT_URL…`` are looked up
     :param records: the task reads records: then ``columns`` must say which fields of them
     :param columns: the allow-list; None for none given
@@ -76,6 +78,7 @@ class PhiFacts:
     webhook: WebhookSettings | None = None
     databases: Mapping[str, str] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)
     storage: StorageOptions | None = None
     environ: Mapping[str, str] = field(default_factory=dict)
     records: bool = False
@@ -142,6 +145,8 @@ def _in_transit(facts: PhiFacts) -> Iterator[Refusal]:
         yield from database_refusals(part, url)
     for part, uri in facts.folders.items():
         yield from storage_refusals(part, uri, facts.storage)
+    for part, url in facts.services.items():
+        yield from https_refusals(part, "endpoint_url", url)
     yield from environment_refusals(facts.environ)
 
 

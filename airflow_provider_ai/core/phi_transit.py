@@ -56,12 +56,12 @@ def transport_refusals(part: str, transport: TransportSettings) -> Iterator[Refu
         fix = "set security_protocol to ssl or sasl_ssl"
         yield Refusal(part=part, what=f"security_protocol is {transport.security}", fix=fix)
     if transport.endpoint_url is not None:
-        yield from _https(part, "endpoint_url", transport.endpoint_url)
+        yield from https_refusals(part, "endpoint_url", transport.endpoint_url)
 
 
 def webhook_refusals(part: str, webhook: WebhookSettings) -> Iterator[Refusal]:
     """Where results are delivered: https, or loopback."""
-    yield from _https(part, "url", webhook.url)
+    yield from https_refusals(part, "url", webhook.url)
 
 
 def database_refusals(part: str, url: str) -> Iterator[Refusal]:
@@ -87,17 +87,18 @@ def database_refusals(part: str, url: str) -> Iterator[Refusal]:
 def storage_refusals(part: str, uri: str, options: StorageOptions | None) -> Iterator[Refusal]:
     """Files: a local path, or S3 at AWS or at an endpoint that is https or loopback."""
     if uri.lower().startswith("s3://") and options is not None and options.endpoint_url:
-        yield from _https(part, "the S3 endpoint_url", options.endpoint_url)
+        yield from https_refusals(part, "the S3 endpoint_url", options.endpoint_url)
 
 
 def environment_refusals(environ: Mapping[str, str]) -> Iterator[Refusal]:
     """Where the AWS libraries (SQS, S3, KMS) go when settings name no endpoint of theirs."""
     for name in sorted(environ):
         if name.startswith("AWS_ENDPOINT_URL") and environ[name]:
-            yield from _https("environment", name, environ[name])
+            yield from https_refusals("environment", name, environ[name])
 
 
-def _https(part: str, name: str, url: str) -> Iterator[Refusal]:
+def https_refusals(part: str, name: str, url: str) -> Iterator[Refusal]:
+    """A URL of a setting called ``name``: https, or loopback."""
     parts = _split(url)
     secure = parts is not None and (parts.scheme == "https" or is_loopback(parts.hostname or ""))
     if not secure:

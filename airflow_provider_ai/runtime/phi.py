@@ -37,23 +37,25 @@ def require_phi(
     :param keys: what encrypts; None for nothing
     :param audit: what audits; None for nothing
     :param facts: further arguments of :class:`PhiFacts`
-    :raises PhiPolicyError: for all that does not
+    :raises PhiPolicyError: for all that does not protect it
     """
     given = {name: _present(value) for name, value in facts.items()}
-    switch = replace(protection(phi, keys=keys, audit=audit), on=phi.on or more)
-    on = require_protected(PhiFacts(phi=switch, environ=os.environ, **given))
+    databases = {**given.pop("databases", {}), **_audit_store(audit)}
+    services = {**given.pop("services", {}), **_services(keys, audit)}
+    switch = replace(protected_by(phi, keys=keys, audit=audit), on=phi.on or more)
+    on = require_protected(PhiFacts(phi=switch, environ=os.environ, databases=databases, services=services, **given))
     if on:
         keep_payloads_out_of_logs()
     return on
 
 
-def protection(phi: Phi, *, keys: KeySettings | None, audit: Audit | AuditSettings | None) -> Phi:
+def protected_by(phi: Phi, *, keys: KeySettings | None, audit: Audit | AuditSettings | None) -> Phi:
     """The switch, with what encrypts and audits."""
     if keys is not None:
         phi = replace(phi, encryption=True)
     if audit is not None:
-        settings = audit if isinstance(audit, AuditSettings) else audit.settings
-        phi = replace(phi, audit="fail-closed" if settings.on_audit_failure == "fail" else "fail-open")
+        closed = _settings(audit).on_audit_failure == "fail"
+        phi = replace(phi, audit="fail-closed" if closed else "fail-open")
     return phi
 
 
@@ -102,6 +104,21 @@ def deployment(job: Deployment, *, sink: str | None = None) -> dict[str, Any]:
         "keys": job.keys,
         "audit": job.audit,
     }
+
+
+def _audit_store(audit: Audit | AuditSettings | None) -> dict[str, str]:
+    return {} if audit is None else {"audit store": _settings(audit).store}
+
+
+def _services(keys: KeySettings | None, audit: Audit | AuditSettings | None) -> dict[str, str]:
+    """Where keys are wrapped and heads of the audit are shipped, when that is not AWS itself."""
+    kms = getattr(keys, "endpoint_url", None)
+    heads = None if audit is None else _settings(audit).storage.endpoint_url
+    return {part: url for part, url in (("KMS", kms), ("audit heads", heads)) if url}
+
+
+def _settings(audit: Audit | AuditSettings) -> AuditSettings:
+    return audit if isinstance(audit, AuditSettings) else audit.settings
 
 
 def _present(value: Any) -> Any:

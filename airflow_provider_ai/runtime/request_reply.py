@@ -36,7 +36,7 @@ from airflow_provider_ai.patterns.collecting import CollectedReply, collect, cou
 from airflow_provider_ai.patterns.patience import patiently
 from airflow_provider_ai.patterns.request_reply import Submission, Submitted, Submitter, wait
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
-from airflow_provider_ai.runtime.phi import protection, require_phi
+from airflow_provider_ai.runtime.phi import protected_by, require_phi
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -225,5 +225,5 @@ def open_job_client(
         close=(queues.close, opened.close),
         record_key=codec.record_key,
         auditor=open_auditor(audit),
-        phi=replace(protection(phi, keys=keys, audit=audit), on=on),
+        phi=replace(protected_by(phi, keys=keys, audit=audit), on=on),
     )

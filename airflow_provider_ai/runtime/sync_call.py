@@ -43,7 +43,7 @@ from airflow_provider_ai.patterns.daemon_threads import DaemonThreads, LeftBehin
 from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
-from airflow_provider_ai.runtime.phi import asked_for, guarded, protection, require_phi
+from airflow_provider_ai.runtime.phi import asked_for, guarded, require_phi
 from airflow_provider_ai.runtime.telemetry import CallSpan
 from airflow_provider_ai.runtime.user_functions import imported
 
@@ -116,9 +116,8 @@ class SyncCaller:
         chain = check_chain(fallback)
         self._allowed = listed_columns(request) if columns is None else tuple(columns)
         self._redaction = redaction
-        self._guarded = (
-            self._require_phi(protection(phi, keys=keys, audit=audit), endpoint, chain, store) or columns is not None
-        )
+        on = self._require_phi(phi, endpoint, chain, store, keys=keys, audit=audit)
+        self._guarded = on or columns is not None
         if store is None and any(isinstance(link, LastGood) for link in chain):
             raise SpecError("LastGood needs a store to keep answers in: set one, or drop the link")
         self._loops = ThreadLoops()
@@ -205,12 +204,15 @@ class SyncCaller:
         necessary = Necessary(allowed=allowed, redaction=self._redaction, id_column=own_id, strict=True)
         return guarded(bare, necessary, phi=self._guarded)
 
-    def _require_phi(self, phi: Phi, endpoint: EndpointSettings, chain: Sequence[Link], store: object) -> bool:
+    def _require_phi(
+        self, phi: Phi, endpoint: EndpointSettings, chain: Sequence[Link], store: object, **protection: Any
+    ) -> bool:
         others = [link for link in chain if isinstance(link, Endpoint) and isinstance(link.target, EndpointSettings)]
         targets = {f"fallback endpoint {n}": link.target for n, link in enumerate(others, start=1)}
         requests = [self._request, *(link.request for link in others if link.request is not None)]
         return require_phi(
             phi,
+            **protection,
             endpoints={"endpoint": endpoint, **targets},
             databases={"store": store if isinstance(store, str) else None},
             records=True,

@@ -57,6 +57,7 @@ WRONG: dict[str, dict[str, Any]] = {
     "a store that verifies nothing": {"databases": {"store": "postgresql://db.example.org/ai?sslmode=require"}},
     "a sink that verifies nothing": {"databases": {"store": STORE, "sink": "postgresql://db.example.org/ai"}},
     "S3 in clear": {"storage": StorageOptions(endpoint_url="http://s3.example.org")},
+    "KMS in clear": {"services": {"KMS": "http://kms.example.org"}},
     "an AWS endpoint of the environment": {"environ": {"AWS_ENDPOINT_URL_KMS": "http://kms.example.org"}},
     "no columns": {"columns": None},
     "more than the columns": {"asked": ("note", "name")},

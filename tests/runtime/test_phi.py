@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -16,7 +17,14 @@ import pytest
 
 from airflow_provider_ai.adapters.payload_free_logs import PACKAGE, PayloadFreeHandler
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
-from airflow_provider_ai.core.config import CheckpointSettings, EndpointSettings, InputSettings, Limits, SinkSettings
+from airflow_provider_ai.core.config import (
+    CheckpointSettings,
+    EndpointSettings,
+    InputSettings,
+    Limits,
+    SinkSettings,
+    StorageOptions,
+)
 from airflow_provider_ai.core.fallback import Endpoint, Static
 from airflow_provider_ai.core.job_settings import DispatcherSettings
 from airflow_provider_ai.core.phi_policy import ENVIRONMENT_VARIABLE, Phi
@@ -28,6 +36,7 @@ from airflow_provider_ai.runtime.batch_inference import BatchJob, run_batch
 from airflow_provider_ai.runtime.dead_letters import open_dead_letter_desk
 from airflow_provider_ai.runtime.dispatcher import DispatcherJob
 from airflow_provider_ai.runtime.job_service import JobSettings
+from airflow_provider_ai.runtime.phi import require_phi
 from airflow_provider_ai.runtime.request_reply import open_job_client
 from airflow_provider_ai.runtime.sync_call import SyncCaller
 from airflow_provider_ai.runtime.worker import WorkerJob
@@ -293,3 +302,42 @@ def test_logs_are_kept_free_of_payloads_from_then_on(model: Listening) -> None:
     _sync(model).close()
     _sync(model).close()
     assert has_handler()
+
+
+class _Audit:
+    """As the runtimes are given one."""
+
+    def __init__(self, store: str = STORE, *, closed: bool = True, endpoint_url: str | None = None) -> None:
+        word = "fail" if closed else "continue"
+        self.settings = SimpleNamespace(
+            store=store, on_audit_failure=word, storage=StorageOptions(endpoint_url=endpoint_url)
+        )
+
+
+class _Keys:
+    endpoint_url: str | None = None
+
+
+class _ClearKeys:
+    endpoint_url: str | None = "http://kms.example.org"
+
+
+@pytest.mark.parametrize(
+    ("keys", "audit", "refused"),
+    [
+        (_Keys(), _Audit(), None),
+        (None, _Audit(), "encryption: "),
+        (_Keys(), None, "audit: nobody"),
+        (_Keys(), _Audit(closed=False), "audit: calls would be made"),
+        (_Keys(), _Audit("postgresql://db.example.org/audit"), "audit store: sslmode"),
+        (_Keys(), _Audit(endpoint_url="http://s3.example.org"), "audit heads: endpoint_url"),
+        (_ClearKeys(), _Audit(), "KMS: endpoint_url"),
+    ],
+)
+def test_what_encrypts_and_audits(keys: object, audit: object, refused: str | None) -> None:
+    """Is told from the settings of both, which are themselves reached in a protected way."""
+    if refused is None:
+        assert require_phi(Phi(on=True), keys=keys, audit=audit)
+        return
+    with pytest.raises(PhiPolicyError, match=refused):
+        require_phi(Phi(on=True), keys=keys, audit=audit)
