@@ -125,7 +125,7 @@ class Submitter:
         :raises StoppedError: when a stop was asked for
         """
         stop = stop or StopToken()
-        self._contents.prepare(PAYLOAD)
+        patiently(lambda: self._contents.prepare(PAYLOAD), stop)
         jobs = sent = 0
         for ids, messages in self._side_by_side(submission, requests, stop):
             jobs += len(ids)
