@@ -131,7 +131,7 @@ class ClaimCheckUnavailableError(ClaimCheckError):
 
 
 class JobMismatchError(AIProviderError):
-    """A job with this id was submitted before, with another payload. Submit the changed payload as a new generation."""
+    """The requests of a submission are not those that were submitted before. Changed ones are another submission."""
 
 
 class UndecodableMessageError(AIProviderError):

@@ -5,6 +5,7 @@ Format: https://prometheus.io/docs/instrumenting/exposition_formats/ (text, vers
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,8 +22,7 @@ class Durations:
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        position = next((place for place, bound in enumerate(BOUNDS) if seconds <= bound), len(BOUNDS))
-        self.buckets[position] += 1
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
         self.total += seconds
 
 

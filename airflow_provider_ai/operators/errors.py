@@ -54,7 +54,10 @@ ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
     ),
     (SinkUnavailableError, "retries go on by themselves; after the last one, clear this task."),
     (SinkError, "once the table and the grants are right, clear this task."),
-    (JobMismatchError, "put the requests back as they were and clear this task, or start a new run."),
+    (
+        JobMismatchError,
+        "put the requests back as they were and clear this task, or start a new run, or another generation.",
+    ),
     (QueueUnavailableError, "retries go on by themselves; after the last one, clear this task."),
     (QueueError, "once the queues and the rights are right, clear this task."),
     (ReconciliationError, "clear the publish task and the tasks after it; they call no model."),

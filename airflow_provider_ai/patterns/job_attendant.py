@@ -40,6 +40,7 @@ from airflow_provider_ai.exceptions import ClaimCheckError, ClaimCheckUnavailabl
 from airflow_provider_ai.patterns.job_heartbeats import Heartbeats, Held
 from airflow_provider_ai.patterns.job_tries import INTERRUPTED, JobTries
 from airflow_provider_ai.patterns.port_calls import PortCalls
+from airflow_provider_ai.patterns.slots import Turn
 from airflow_provider_ai.patterns.worker_ports import WorkerPorts
 
 _CLAIM_CHECK_TRIES = 8
@@ -61,7 +62,7 @@ class Attendant:
     """Attends to messages, any number at a time.
 
     :param epoch: seconds since the epoch
-    :param free_slot: called once for each message, as soon as its handler has ended or will not be called
+    :param served_by: what answers jobs: the endpoint's model, or the handler function; it is recorded beside results
     :param small_bytes: results up to this size are packed without any I/O, and so at once instead of in a thread
     """
 
@@ -76,8 +77,8 @@ class Attendant:
         settings: WorkerSettings,
         metrics: WorkerMetrics,
         epoch: Callable[[], float],
-        free_slot: Callable[[], None],
         webhook: Webhook | None = None,
+        served_by: str | None = None,
         small_bytes: int = 0,
     ) -> None:
         self._ports = ports
@@ -88,8 +89,8 @@ class Attendant:
         self._settings = settings
         self._metrics = metrics
         self._epoch = epoch
-        self._free_slot = free_slot
         self._webhook = webhook
+        self._served_by = served_by
         self._small_bytes = small_bytes
         self._here: dict[str, Held] = {}
         self._suspect = asyncio.Lock()
@@ -105,17 +106,20 @@ class Attendant:
         for held in self._here.values():
             held.interrupt()
 
-    async def attend(self, delivery: Delivery) -> None:
-        """From a delivery to the end of its message."""
+    async def attend(self, delivery: Delivery, turn: Turn) -> None:
+        """From a delivery to the end of its message.
+
+        :param turn: left as soon as the job's handler has ended or will not be called
+        """
         try:
             message = decode_request(delivery.body)
         except UndecodableMessageError as error:
-            self._free_slot()
+            turn.leave()
             await self._bury(delivery, error.reason, id_in(delivery.body))
             return
-        held = Held(message.job_id, delivery)
+        held = Held(message.job_id, delivery, turn)
         if self._stopping or held.job_id in self._here:
-            self._leave_slot(held)
+            held.turn.leave()
             seconds = 0.0 if self._stopping else self._settings.visibility_timeout_seconds
             await self._ports.leave([delivery], seconds=seconds)
             return
@@ -123,15 +127,18 @@ class Attendant:
         self._beats.hold(held)
         try:
             step = await self._next_step(held, message)
-            self._leave_slot(held)
+            held.turn.leave()
             await self._carry_out(held, step)
         finally:
-            self._leave_slot(held)
+            held.turn.leave()
             self._beats.drop(held)
             del self._here[held.job_id]
 
     async def _next_step(self, held: Held, message: RequestMessage) -> Step:
         claim = await self._ports.claim(held.job_id, message.payload.sha256)
+        if claim.refusal is None and not await held.turn.comes():
+            await self._ports.give_back(held.job_id, claim.fence, counts=False)
+            return Step(fate=Fate.LEAVE)
         begun = claim.job if claim.refusal is None else None
         if begun is not None and is_suspect(begun, max_attempts=self._settings.max_attempts):
             return await self._apart(held, message, claim)
@@ -159,7 +166,7 @@ class Attendant:
 
     async def _work(self, held: Held, job: Job, payload: Content) -> Step:
         following, output = await self._tried(held, job, payload)
-        self._leave_slot(held)
+        held.turn.leave()
         if held.lost:
             return ABANDON
         if following.move is Move.RECORD:
@@ -193,7 +200,7 @@ class Attendant:
         outcome = Outcome(state=following.state, reason=following.reason)
         if output is not None:
             content = await self._kept(output, held.job_id)
-            outcome = _NOT_KEPT if content is None else replace(outcome, content=content)
+            outcome = _NOT_KEPT if content is None else replace(outcome, content=content, model=self._served_by)
         held.ending = True
         completion = Completion(job_id=held.job_id, fence=held.fence or 0, outcome=outcome)
         recorded = await self._ports.complete(completion)
@@ -261,8 +268,3 @@ class Attendant:
         except ClaimCheckError as error:
             log.error("the result of job %s cannot be kept: %s", job_id, error)
             return None
-
-    def _leave_slot(self, held: Held) -> None:
-        if held.slot:
-            held.slot = False
-            self._free_slot()

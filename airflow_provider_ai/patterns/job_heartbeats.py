@@ -16,6 +16,7 @@ from airflow_provider_ai.core.job_ports import Delivery, JobStore, MessageQueue
 from airflow_provider_ai.core.jobs import Job
 from airflow_provider_ai.exceptions import QueueError, StoreError
 from airflow_provider_ai.patterns.port_calls import PortCalls
+from airflow_provider_ai.patterns.slots import Turn
 
 _AGAIN_SECONDS = 1.0
 log = logging.getLogger(__name__)
@@ -27,7 +28,7 @@ class Held:
 
     :param job: as the store had it when it was claimed
     :param fence: of the lease; None while there is none
-    :param slot: whether it still takes a slot
+    :param turn: its slot, or place in the line for one
     :param ending: its outcome is being recorded: whether the lease was lost is then for the store to say
     :param lost: the lease is somebody else's now
     :param interrupted: done when the work on the job is to end at once
@@ -35,9 +36,9 @@ class Held:
 
     job_id: str
     delivery: Delivery
+    turn: Turn
     job: Job | None = None
     fence: int | None = None
-    slot: bool = True
     ending: bool = False
     lost: bool = False
     interrupted: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

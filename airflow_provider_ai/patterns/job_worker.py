@@ -1,6 +1,7 @@
 """The worker of the asynchronous pattern: a Competing Consumer of the request queue, and an Idempotent Receiver.
 
-A message is fetched only when there is a free slot for its job. What happens to it then is
+A message is fetched only when there is a free slot for its job, or will be when it arrives
+(:mod:`airflow_provider_ai.patterns.slots`). What happens to it then is
 :mod:`airflow_provider_ai.patterns.job_attendant`'s to say. The slot is free once the handler has ended: recording and
 publishing go on beside the next job, but never for more messages than there are slots.
 """
@@ -9,22 +10,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from airflow_provider_ai.core.job_handling import Handler
 from airflow_provider_ai.core.job_metrics import WorkerMetrics
-from airflow_provider_ai.core.job_ports import ContentCodec, Delivery, JobStore, Transport
+from airflow_provider_ai.core.job_ports import ContentCodec, JobStore, Transport
 from airflow_provider_ai.core.job_settings import WorkerSettings
 from airflow_provider_ai.patterns.job_attendant import Attendant, Webhook
 from airflow_provider_ai.patterns.job_heartbeats import Heartbeats
 from airflow_provider_ai.patterns.job_tries import JobTries
 from airflow_provider_ai.patterns.port_calls import PortCalls
+from airflow_provider_ai.patterns.slots import Slots
 from airflow_provider_ai.patterns.worker_ports import THREADS, WorkerPorts
 
 _BATCH = 10
-_LOOKS = 3
-_AT_ONCE = 2  # messages in flight, as multiples of the slots: what is handled, and what is being recorded
+_LOOKS = 4
+_AT_ONCE = 3  # messages in flight, as multiples of the slots: what is handled, and what is being recorded
 _SHORTEST_LOOK_SECONDS = 0.05
 _STOP_SHARE = 0.25  # of the grace, for giving back what has not finished
 _STOP_SECONDS = 3.0
@@ -37,6 +39,7 @@ class JobWorker:
 
     :param owner: names this worker to the store: another one for every process and start
     :param webhook: for jobs that ask for it
+    :param served_by: what answers jobs: the endpoint's model, or the handler function
     :param metrics: what to count in
     :param small_bytes: results up to this size are packed without any I/O
     :param lanes: changes of the store under way at a time, of each kind
@@ -56,6 +59,7 @@ class JobWorker:
         epoch: Callable[[], float],
         random: Callable[[], float],
         webhook: Webhook | None = None,
+        served_by: str | None = None,
         metrics: WorkerMetrics | None = None,
         lanes: int = 1,
         small_bytes: int = 0,
@@ -99,14 +103,14 @@ class JobWorker:
             settings=settings,
             metrics=self.metrics,
             epoch=epoch,
-            free_slot=lambda: self._give_slots(1),
             webhook=webhook,
+            served_by=served_by,
             small_bytes=small_bytes,
         )
-        self._free = settings.concurrency
         self._attending: set[asyncio.Task[None]] = set()
         self._looking: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
+        self._slots = Slots(settings.concurrency, on_room=self._news.set)
         self._stopping = False
         self._plenty = False
         self._has_looked = False
@@ -156,10 +160,9 @@ class JobWorker:
     async def _fetch(self) -> None:
         """Look for messages while there is room. A second look beside the first only where there was plenty."""
         while not self._stopping:
-            room = min(_BATCH, self._free, _AT_ONCE * self._settings.concurrency - len(self._attending))
+            room = min(_BATCH, self._slots.room, _AT_ONCE * self._settings.concurrency - len(self._attending))
             looks = len(self._looking)
             if (room > 0 and not looks) or (room == _BATCH and self._plenty and looks < _LOOKS):
-                self._free -= room
                 self._start(self._look(room), self._looking)
             else:
                 self._news.clear()
@@ -167,22 +170,22 @@ class JobWorker:
 
     async def _look(self, room: int) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
-        deliveries: Sequence[Delivery] = ()
         began = loop.time()
-        try:
+        with self._slots.asking(room):
             deliveries = await self._ports.receive(
                 most=room,
-                wait_seconds=settings.poll_seconds,
+                wait_seconds=settings.poll_seconds if self._has_looked else 0.0,  # whether it works is known soon
                 visibility_seconds=settings.visibility_timeout_seconds,
             )
-        finally:
-            self._give_slots(room - len(deliveries))
+            turns = [self._slots.line_up() for _ in deliveries]
         self._has_looked = True
-        self._plenty = len(deliveries) == _BATCH
+        self._plenty = len(deliveries) == room
+        if not self._plenty:
+            self._slots.count_on_none()
         self.metrics.receives += len(deliveries)
         self.metrics.redeliveries += sum(delivery.receives > 1 for delivery in deliveries)
-        for delivery in deliveries:
-            self._start(self._attendant.attend(delivery), self._attending)
+        for delivery, turn in zip(deliveries, turns, strict=True):
+            self._start(self._attendant.attend(delivery, turn), self._attending)
         if not deliveries and loop.time() - began < _SHORTEST_LOOK_SECONDS:  # a queue that does not wait
             await asyncio.sleep(_SHORTEST_LOOK_SECONDS)
 
@@ -199,10 +202,6 @@ class JobWorker:
                 log.debug("defect in the worker", exc_info=error)
 
         task.add_done_callback(done)
-
-    def _give_slots(self, number: int) -> None:
-        self._free += number
-        self._news.set()
 
     def _count_loss(self) -> None:
         self.metrics.lease_losses += 1

@@ -19,6 +19,8 @@ from airflow_provider_ai.patterns.port_calls import PortCalls
 STORE, REQUESTS, RESULTS, DEAD_LETTERS = "store", "request queue", "result queue", "dead letter queue"
 _MOST = 100
 _LANES = 2
+_FULL = 10  # messages in a call of SQS
+_LINGER_SECONDS = 0.02  # a slot is not held meanwhile
 _LEFT_OUT_SECONDS = 0.5
 THREADS = 24
 
@@ -48,9 +50,10 @@ class WorkerPorts:
         self._lease = lease_seconds
         self._max_attempts = max_attempts
         self._claims = Grouped(self._claim_group, most=_MOST, lanes=lanes)
-        self._completions = Grouped(self._complete_group, most=_MOST, lanes=lanes)
-        self._results = Grouped(self._publish_group, most=_MOST, lanes=_LANES)
-        self._deletions = Grouped(self._delete_group, most=_MOST, lanes=_LANES)
+        tens = partial(Grouped, most=_MOST, full=_FULL, linger_seconds=_LINGER_SECONDS)
+        self._completions = tens(self._complete_group, lanes=lanes)
+        self._results = tens(self._publish_group, lanes=_LANES)
+        self._deletions = tens(self._delete_group, lanes=_LANES)
 
     async def claim(self, job_id: str, sha256: str) -> Claim:
         """Begin a job, or learn why not."""

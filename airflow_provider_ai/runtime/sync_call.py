@@ -15,7 +15,6 @@ Make one for each endpoint and keep it: connections are reused, and any number o
 
 from __future__ import annotations
 
-import importlib
 import random
 import time
 from collections.abc import Sequence
@@ -37,6 +36,7 @@ from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
 from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
 from airflow_provider_ai.runtime.telemetry import CallSpan
+from airflow_provider_ai.runtime.user_functions import imported
 
 MOST_THREADS = 256
 PREPARE_SECONDS = 2.0
@@ -162,7 +162,7 @@ class SyncCaller:
 
     def _step(self, link: Link) -> Step:
         if isinstance(link, Callable):
-            return UserFunction(_imported(link.path))
+            return UserFunction(imported(link.path, setting="Callable"))
         if isinstance(link, Endpoint):
             if isinstance(link.target, str):
                 raise SpecError('Endpoint("connection") needs Airflow to look it up: give EndpointSettings instead')
@@ -177,13 +177,3 @@ def _opened(store: str | CallStore | None, settings: CallSettings) -> CallStore 
     from airflow_provider_ai.adapters.store import open_store
 
     return open_store(store, timeout_seconds=settings.store_seconds)
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.replace(":", ".").rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"Callable {path!r} cannot be imported ({type(error).__name__}): check the path") from error
-    require(callable(function), f"Callable {path!r} must be a function", type(function).__name__)
-    return function

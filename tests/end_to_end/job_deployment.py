@@ -101,7 +101,12 @@ class Deployment:
         }
         file = self.folder / f"{function}.toml"
         file.write_text(tomli_w.dumps(spec))
-        env = {**self.stack.environment(), "CALLS_FILE": str(self.folder / "calls.txt"), "WEBHOOK_SECRET": OLD_SECRET}
+        env = {
+            **self.stack.environment(),
+            "PYTHONPATH": str(REPOSITORY),
+            "CALLS_FILE": str(self.folder / "calls.txt"),
+            "WEBHOOK_SECRET": OLD_SECRET,
+        }
         with processes.running(
             f"worker of {self.name}",
             [AIRFLOW_AI, "worker", file],

@@ -156,3 +156,52 @@ def test_whoever_asks_again_as_soon_as_it_has_its_result_is_not_forgotten() -> N
         assert [await grouped(item) for item in range(5)] == [0, 1, 2, 3, 4]
 
     run(main)
+
+
+def test_a_busy_lane_lingers_for_a_full_group_and_a_lone_item_for_nobody() -> None:
+    """After a call it waits for as many as a call carries, and goes when they are there."""
+    work = Doubling()
+
+    async def main() -> None:
+        grouped = Grouped(work, most=10, full=3, linger_seconds=0.5)
+        lone = asyncio.create_task(grouped(0))
+        await asyncio.sleep(0.9)
+        early = asyncio.create_task(grouped(1))
+        await lone  # at 1.0: one waits, so the lane lingers
+        await asyncio.sleep(0.2)
+        await asyncio.gather(early, grouped(2), grouped(3))  # full at 1.2
+        await grouped(4)  # nobody waited when the lane was done: a new one, at once
+
+    assert run(main) == pytest.approx(1.2 + CALL_SECONDS + CALL_SECONDS)
+    assert work.groups == [[0], [1, 2, 3], [4]]
+
+
+def test_a_group_that_does_not_fill_goes_when_the_lane_has_lingered() -> None:
+    """Nobody waits longer than that."""
+    work = Doubling()
+
+    async def main() -> None:
+        grouped = Grouped(work, most=10, full=3, linger_seconds=0.5)
+        await asyncio.gather(grouped(0), _later(0.5, grouped, 1))
+
+    assert run(main) == pytest.approx(CALL_SECONDS + 0.5 + CALL_SECONDS)
+    assert work.groups == [[0], [1]]
+
+
+def test_a_large_group_is_a_multiple_of_what_a_call_carries() -> None:
+    """The rest goes with those that come next."""
+    work = Doubling()
+
+    async def main() -> None:
+        grouped = Grouped(work, most=100, full=10, linger_seconds=0.5)
+        first = asyncio.create_task(grouped(0))
+        await asyncio.sleep(0.5)
+        await asyncio.gather(first, *(grouped(item) for item in range(1, 26)))
+
+    run(main)
+    assert [len(group) for group in work.groups] == [1, 20, 5]
+
+
+async def _later(seconds: float, grouped: Grouped[int, int], item: int) -> int:
+    await asyncio.sleep(seconds)
+    return await grouped(item)

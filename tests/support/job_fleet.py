@@ -139,7 +139,7 @@ def fleet(
     folder: Path, server: MiniStack | KafkaCluster, store_url: str | None = None, *, kind: Kind = "sqs"
 ) -> Iterator[Fleet]:
     """Fresh queues and a fresh store; every process that was started is stopped at the end."""
-    environment = {"PYTHONPATH": str(folder)}
+    environment: dict[str, str] = {}
     if isinstance(server, KafkaCluster):
         table, settings = _topics(server)
     else:

@@ -7,6 +7,7 @@ that redirects would be sent the payload elsewhere) and no proxy or credential i
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from ssl import SSLContext, SSLError
 from types import TracebackType
 from weakref import WeakSet
@@ -25,7 +26,25 @@ from airflow_provider_ai.core.verdict import Failure
 
 _KEEPALIVE_SECONDS = 15.0
 _MAX_HEADER_BYTES = 32 * 1024
+_PIECE_BYTES = 16 * 1024
 DEADLINE_HEADER = "X-Request-Timeout-Ms"
+
+
+class _Protocol(ResponseHandler):
+    """Parses in pieces what arrives at once.
+
+    The parser holds the interpreter while it is at work, and 256 KiB can be ten thousand interim answers: for seconds
+    nobody else, and no deadline, would have a turn.
+    """
+
+    def data_received(self, data: bytes) -> None:
+        if len(data) <= _PIECE_BYTES:
+            super().data_received(data)
+            return
+        for start in range(0, len(data), _PIECE_BYTES):
+            if self.exception() is not None:  # no answer any more
+                return
+            super().data_received(data[start : start + _PIECE_BYTES])
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -37,6 +56,8 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, *, keepalive_timeout: float, ssl: bool | SSLContext) -> None:
         super().__init__(limit=0, keepalive_timeout=keepalive_timeout, ssl=ssl, resolver=DaemonResolver())
+        protocol: type[ResponseHandler] = _Protocol
+        self._factory = partial(protocol, loop=self._loop)
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def connect(

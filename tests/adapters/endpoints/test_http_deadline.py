@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from aiohttp.client_proto import ResponseHandler
 
 from airflow_provider_ai.core.verdict import Failure
 from tests.adapters.endpoints.calling import ANSWERED, BODY, endpoint, failure, post
@@ -166,3 +167,21 @@ async def test_leaving_closes_idle_connections() -> None:
             await asyncio.gather(*(post(opened) for _ in range(3)))
             assert server.open == 3
         await server.until_nothing_is_open()
+
+
+async def test_a_flood_is_parsed_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The parser holds the interpreter while it is at work: never for more than 16 KiB at a time, and all is parsed."""
+    pieces: list[int] = []
+    parse = ResponseHandler.data_received
+
+    def counting(handler: ResponseHandler, data: bytes) -> None:
+        pieces.append(len(data))
+        parse(handler, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", counting)
+    flood = b"HTTP/1.1 100 Continue\r\n\r\n" * 20_000
+    async with serve(answers(flood + answer(b'{"a": 1}'))) as server, endpoint(server) as opened:
+        reply = await post(opened)
+    assert reply.body == b'{"a": 1}'
+    assert sum(pieces) >= len(flood)
+    assert max(pieces) <= 16 * 1024
