@@ -23,6 +23,17 @@
     ├── ReconciliationError             the counts do not add up; says where
     ├── ClaimCheckError                 an output cannot be stored, or is not there as it was stored
     │   └── ClaimCheckUnavailableError  its storage does not answer; a retry can help
+    ├── EncryptionError                 data cannot be encrypted or decrypted; nothing is lost
+    │   ├── KeyAccessError              the key cannot be used
+    │   │   ├── KeyUnavailableError     the key service does not answer; a retry can help
+    │   │   ├── KeyRevokedError         the key is disabled or withheld; once it is back, a retry goes on
+    │   │   └── UnknownKeyError         data need a key that is not configured; configure it, then retry
+    │   └── CiphertextError             these bytes are not what was encrypted; a retry cannot help
+    │       ├── NotEncryptedError       they are in clear, where encryption is on
+    │       ├── EncryptedDataError      they are encrypted, where it is off
+    │       ├── TruncatedCiphertextError
+    │       ├── WrongContextError       they belong to another record, field, job, purpose or tenant
+    │       └── TamperedCiphertextError
     ├── JobMismatchError                a job is there already, with another payload; a retry cannot help
     ├── UndecodableMessageError         a message that is none; it goes to the dead letters
     ├── StoreError                      the store cannot be used as it is; calls go on without it
@@ -128,6 +139,54 @@ class ClaimCheckError(AIProviderError):
 
 class ClaimCheckUnavailableError(ClaimCheckError):
     """The storage of claim checks does not answer, or refuses. Nothing is lost; the same call may succeed later."""
+
+
+class EncryptionError(AIProviderError):
+    """Data cannot be encrypted or decrypted. What was stored stays as it is. Messages hold no key and no plaintext."""
+
+
+class KeyAccessError(EncryptionError):
+    """A key cannot be used. Nothing is lost: what it has encrypted can be read again as soon as the key can be used."""
+
+
+class KeyUnavailableError(KeyAccessError):
+    """The key service is down, throttled or too slow. The same call may succeed later."""
+
+
+class KeyRevokedError(KeyAccessError):
+    """A key is disabled, about to be deleted, or its use is denied. Once that is undone, a retry goes on."""
+
+
+class UnknownKeyError(KeyAccessError):
+    """Data were encrypted under a key that is not configured. The message names its id: add it as an older key."""
+
+
+class CiphertextError(EncryptionError):
+    """Bytes that are not what was encrypted here. Nothing of them was used; a retry cannot help."""
+
+    def at(self, place: str) -> CiphertextError:
+        """The same error, which also says where the bytes lie."""
+        return type(self)(f"{place}: {self}")
+
+
+class NotEncryptedError(CiphertextError):
+    """Bytes in clear, where only encrypted ones are accepted."""
+
+
+class EncryptedDataError(CiphertextError):
+    """Encrypted bytes, read without any keys."""
+
+
+class TruncatedCiphertextError(CiphertextError):
+    """Encrypted bytes whose end is missing."""
+
+
+class WrongContextError(CiphertextError):
+    """Encrypted bytes that were made for another place: another record, field, job, purpose or tenant."""
+
+
+class TamperedCiphertextError(CiphertextError):
+    """Encrypted bytes that were changed, by an accident or by somebody."""
 
 
 class JobMismatchError(AIProviderError):

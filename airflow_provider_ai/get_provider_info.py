@@ -21,7 +21,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "AI integration patterns",
         "description": "Synchronous, asynchronous and batch integration patterns for AI services.",
         "versions": [__version__],
-        "connection-types": [_ai_endpoint(), _ai_jobs()],
+        "connection-types": [_ai_endpoint(), _ai_jobs(), _ai_keys()],
         "config": {
             "ai_patterns": {
                 "description": "The AI integration patterns.",
@@ -79,6 +79,11 @@ def _ai_endpoint() -> dict[str, Any]:
                 exclusiveMinimum=0,
             ),
             "headers": _field("Headers", "Further request headers, e.g. a tenant.", type=["object", "null"]),
+            "keys_conn_id": _field(
+                "Keys connection",
+                "Connection of type AI keys: encrypts checkpoints, stored outputs and last good answers.",
+                type=TEXT,
+            ),
         },
     }
 
@@ -147,6 +152,60 @@ def _ai_jobs() -> dict[str, Any]:
             ),
             "webhook_second_secret": _field(
                 "Second webhook secret", "Also accepted, while keys are rotated.", type=TEXT, format="password"
+            ),
+            "keys_conn_id": _field(
+                "Keys connection",
+                "Connection of type AI keys: encrypts payloads, results and dead letters, in the queues and at rest.",
+                type=TEXT,
+            ),
+        },
+    }
+
+
+def _ai_keys() -> dict[str, Any]:
+    """The connection form of keys. Its fields are the extras that `hooks/ai_keys.py` reads."""
+    return {
+        "connection-type": "ai_keys",
+        "hook-class-name": "airflow_provider_ai.hooks.ai_keys.AIKeysHook",
+        "hook-name": "AI keys",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "login"],
+            "relabeling": {
+                "host": "KMS endpoint",
+                "port": "Port (for Test)",
+                "password": "Keyring (local) or hash key (KMS)",
+            },
+            "placeholders": {"host": "empty for AWS", "port": "443"},
+        },
+        "conn-fields": {
+            "kind": _field(
+                "Kind",
+                "local: a keyring made by `airflow-ai keys generate`; kms: a key that stays in AWS KMS.",
+                type=["string"],
+                enum=["local", "kms"],
+                default="local",
+            ),
+            "tenant": _field("Tenant", "Data of one cannot be read as another's; default when empty.", type=TEXT),
+            "key_id": _field("KMS key", "ARN or id of the key that wraps data keys; no alias.", type=TEXT),
+            "older_key_ids": _field("Older KMS keys", "With commas between them: these only decrypt.", type=TEXT),
+            "wrapped_hash_key": _field(
+                "Wrapped hash key", "In place of a password: the hash key, encrypted by KMS.", type=TEXT
+            ),
+            "region": _field("AWS region", "Of KMS; the AWS connection's or environment's when empty.", type=TEXT),
+            "aws_conn_id": _field(
+                "AWS connection", "Credentials for KMS; those of the AWS environment when empty.", type=TEXT
+            ),
+            "data_key_seconds": _field(
+                "Data key lifetime (seconds)",
+                "How long a data key is used; so long a revoked key may still work. 300 when empty.",
+                type=NUMBER,
+                exclusiveMinimum=0,
+            ),
+            "data_key_messages": _field(
+                "Messages per data key", "1048576 when empty.", type=["integer", "null"], minimum=2
+            ),
+            "data_key_bytes": _field(
+                "Bytes per data key", "17179869184 when empty.", type=["integer", "null"], minimum=1
             ),
         },
     }

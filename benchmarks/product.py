@@ -34,6 +34,7 @@ class Job:
         rows_per_partition: as in the spec.
         sink_url: SQLAlchemy URL; the default is a DuckDB file in the folder.
         checkpoint_uri: the default is a folder in the folder.
+        keyring_env: the variable with the keys; None for no encryption.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class Job:
     rows_per_partition: int = 100_000
     sink_url: str = "duckdb:///warehouse.duckdb"
     checkpoint_uri: str = "checkpoints/"
+    keyring_env: str | None = None
 
     @property
     def spec_path(self) -> Path:
@@ -74,6 +76,7 @@ class Job:
             },
             "checkpoint": {"uri": self.checkpoint_uri, "interval_seconds": 1.0},
             "sink": {"url": self.sink_url, "table": TABLE},
+            **({} if self.keyring_env is None else {"encryption": {"kind": "local", "keyring_env": self.keyring_env}}),
         }
 
     def write_spec(self) -> Path:

@@ -46,7 +46,7 @@ def store_output(
     folder = "/".join([uri.rstrip("/"), *map(safe_segment, place)])
     where = f"{folder}/{_NAME}"
     document = orjson.dumps({"output": output, "salt": secrets.token_hex(16)})
-    data = codec.encode(document, context={"uri": where})
+    data = codec.encode(document, context=_context(where))
     try:
         open_storage(folder, options).write(_NAME, data)
     except OSError as error:
@@ -73,13 +73,17 @@ def load_output(answer: Mapping[str, Any], *, options: StorageOptions | None = N
     if data is None or hashlib.sha256(data).hexdigest() != reference["sha256"]:
         what = "is not there" if data is None else "is not the one that was stored"
         raise ClaimCheckError(f"the output at {uri} {what}: clear the task that called, which stores it again")
-    return orjson.loads(codec.decode(data, context={"uri": uri}))["output"]
+    return orjson.loads(codec.decode(data, context=_context(uri)))["output"]
 
 
 def safe_segment(name: str) -> str:
     """``name`` as one segment of a path or URI, distinct for distinct names."""
     slug = _OTHER_CHARACTERS.sub("-", name)[:_LONGEST_SEGMENT].lstrip(".")
     return slug if slug == name and slug else f"{slug}-{digest('segment', name, length=8)}"
+
+
+def _context(uri: str) -> Mapping[str, str]:
+    return {"what": "output", "uri": uri}
 
 
 def _said(error: OSError) -> str:

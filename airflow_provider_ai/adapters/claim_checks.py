@@ -4,12 +4,13 @@ An object is written whole or not at all, under a name that holds the job's id a
 again is harmless, and a worker that lost its job cannot put its result in place of the one that was recorded. A
 reference is read and deleted only below the folder of this deployment, for messages may come from anyone.
 
-What the codec binds bytes to is their kind and their hash; the hash is bound to the job, by its row in the store.
+What the codec binds bytes to is their kind, their hash and their job. A payload moves on to the later generations of
+its job, so it is bound to the first of them. Under a codec that encrypts, the hash is keyed: a plain one of a payload
+with few possible values would say what it is.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from airflow_provider_ai.core.job_ports import ClaimChecks
 from airflow_provider_ai.core.jobs import Content
 from airflow_provider_ai.core.messages import LARGEST_INLINE_BYTES, fits_inline
 from airflow_provider_ai.core.ports import Codec
-from airflow_provider_ai.exceptions import ClaimCheckError, ClaimCheckUnavailableError
+from airflow_provider_ai.exceptions import CiphertextError, ClaimCheckError, ClaimCheckUnavailableError, KeyAccessError
 
 INLINE_LIMIT_BYTES = 65_536
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -121,14 +122,23 @@ class InlineOrClaimCheck:
         self._codec = codec
         self._limit = inline_limit_bytes
 
-    def pack(self, data: bytes, *, kind: str, job_id: str) -> Content:
+    def prepare(self, kind: str) -> None:
+        """See that content of this kind can be packed, as far as keys are concerned.
+
+        :raises EncryptionError: when it cannot
+        """
+        self._codec.prepare(f"job-{kind}")
+
+    def pack(self, data: bytes, *, kind: str, job_id: str, origin: str | None = None) -> Content:
         """Bytes as content.
 
         :param kind: ``payload`` or ``result``
+        :param origin: the first generation of the job, for what later ones take over; else the job itself
         :raises ClaimCheckError: when they are too large to be inline and cannot be stored
+        :raises KeyAccessError: when the key cannot be used
         """
-        sha256 = hashlib.sha256(data).hexdigest()
-        encoded = self._codec.encode(data, context=_context(kind, sha256))
+        sha256 = self._codec.digest(data)
+        encoded = self._codec.encode(data, context=_context(kind, sha256, origin or job_id))
         if fits_inline(encoded, limit=self._limit):
             return Content(sha256=sha256, inline=encoded, codec=self._codec.name)
         if self._claims is None:
@@ -138,19 +148,21 @@ class InlineOrClaimCheck:
         ref = self._claims.put(f"{kind}/{job_id}-{sha256[:_HASH_DIGITS]}", encoded)
         return Content(sha256=sha256, ref=ref, codec=self._codec.name)
 
-    def unpack(self, content: Content, *, kind: str, job_id: str) -> bytes:
+    def unpack(self, content: Content, *, kind: str, job_id: str, origin: str | None = None) -> bytes:
         """The bytes, checked against the hash.
 
         :raises ClaimCheckUnavailableError: when they cannot be read now
         :raises ClaimCheckError: when they are gone, or not those that were packed
+        :raises KeyAccessError: when the key cannot be used
         """
         if content.codec != self._codec.name:
             raise ClaimCheckError(
                 f"the {kind} of job {job_id} was written through codec {content.codec!r}, not {self._codec.name!r}: "
                 "use the same one everywhere"
             )
-        data = self._decoded(self._encoded(content, kind, job_id), content, kind, job_id)
-        if hashlib.sha256(data).hexdigest() != content.sha256:
+        context = _context(kind, content.sha256, origin or job_id)
+        data = self._decoded(self._encoded(content, kind, job_id), context, f"the {kind} of job {job_id}")
+        if self._codec.digest(data) != content.sha256:
             raise ClaimCheckError(f"the {kind} of job {job_id} is not the one that was packed; a retry cannot help")
         return data
 
@@ -161,13 +173,17 @@ class InlineOrClaimCheck:
             raise ClaimCheckError(f"the {kind} of job {job_id} is behind a claim check: set the claim check uri")
         return self._claims.get(content.ref)
 
-    def _decoded(self, encoded: bytes, content: Content, kind: str, job_id: str) -> bytes:
+    def _decoded(self, encoded: bytes, context: Mapping[str, str], which: str) -> bytes:
         try:
-            return self._codec.decode(encoded, context=_context(kind, content.sha256))
+            return self._codec.decode(encoded, context=context)
+        except KeyAccessError:
+            raise
+        except CiphertextError as error:
+            said = str(error)
         except Exception as error:  # noqa: BLE001 - a codec may raise anything, and its text may quote the data
             said = type(error).__name__
-        raise ClaimCheckError(f"the {kind} of job {job_id} cannot be decoded ({said}); a retry cannot help")
+        raise ClaimCheckError(f"{which} cannot be decoded ({said}); a retry cannot help")
 
 
-def _context(kind: str, sha256: str) -> Mapping[str, str]:
-    return {"what": f"job-{kind}", "sha256": sha256}
+def _context(kind: str, sha256: str, origin: str) -> Mapping[str, str]:
+    return {"what": f"job-{kind}", "job": origin, "sha256": sha256}

@@ -21,9 +21,12 @@ from airflow_provider_ai.cli.stopping import stopped_by_signals
 from airflow_provider_ai.core.report import BatchReport, BatchStatus, StopToken
 from airflow_provider_ai.exceptions import (
     CorruptCheckpointError,
+    EncryptionError,
     EndpointUnavailableError,
     InputChangedError,
     InputError,
+    KeyAccessError,
+    KeyUnavailableError,
     QuarantineThresholdError,
     ReconciliationError,
     SinkError,
@@ -41,6 +44,9 @@ _ENDINGS = Endings(
         (InputChangedError, "restore the input as it was planned, or run with --recompute to plan and call it anew"),
         (InputError, "correct the input, then run again"),
         (CorruptCheckpointError, "do what the message says, then run again"),
+        (KeyUnavailableError, f"see that the key service answers, then {_RESUME}"),
+        (KeyAccessError, f"do what the message says, then {_RESUME}"),
+        (EncryptionError, "do what the message says, then run again"),
         (EndpointUnavailableError, f"see that the endpoint answers, then {_RESUME}"),
         (
             QuarantineThresholdError,
@@ -121,6 +127,7 @@ def _job(path: str, runtime: BatchRuntime | None, *, need_api_key: bool) -> tupl
         checkpoint=spec.checkpoint,
         sink=spec.sink,
         storage=spec.storage,
+        keys=spec.keys,
     )
     return job, runtime
 

@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             fallback=spec.fallback,
             settings=spec.settings,
             store=spec.store,
+            **({} if spec.keys is None else {"keys": spec.keys}),
         ) as caller:
             answer: Answer = caller.call(inputs)
         return answer

@@ -10,8 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
 from airflow_provider_ai.cli.spec_keys import (
     ANYTHING,
     NUMBER,
@@ -39,12 +40,16 @@ from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, Static, check_chain
 from airflow_provider_ai.exceptions import SpecError
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 CALL = SpecShape(
     known={
         "endpoint": endpoint_keys(),
         "call": kinds_of(CallSettings, leave_out=("breaker",)),
         "breaker": kinds_of(BreakerSettings),
         "store": {"url": TEXT},
+        "encryption": ENCRYPTION_KEYS,
     },
     required={"endpoint": required_keys(EndpointSettings)},
 )
@@ -70,6 +75,7 @@ class CallSpec:
     settings: CallSettings
     fallback: tuple[Link, ...]
     store: str | None
+    keys: KeySettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -104,6 +110,7 @@ def _build(folder: Path, tables: dict[str, Table], links: Any, environ: Mapping[
         settings=settings,
         fallback=_chain(links, table, folder, environ),
         store=None if store is None else database_url(store, folder),
+        keys=encryption_settings(tables["encryption"], folder, environ),
         unused=unused_keys(table, request),
     )
 

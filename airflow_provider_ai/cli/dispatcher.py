@@ -28,6 +28,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             dispatcher=with_health_port(spec.dispatcher, arguments.health_port),
             claim_check=spec.claim_check,
             storage=spec.storage,
+            keys=spec.keys,
         )
         return (run_dispatcher if runtime is None else runtime)(job, stop=stop)
 

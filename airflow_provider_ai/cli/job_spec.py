@@ -10,7 +10,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
 from airflow_provider_ai.cli.spec_keys import (
     CREDENTIALS,
     NAMES,
@@ -45,6 +47,9 @@ from airflow_provider_ai.core.job_settings import (
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import SpecError
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 _TRANSPORT_SECRETS = ("access_key", "secret_key", "session_token", "sasl_password")
 _FILES = ("ca_file", "client_cert_file", "client_key_file")
 JOBS = SpecShape(
@@ -60,6 +65,7 @@ JOBS = SpecShape(
         "dispatcher": kinds_of(DispatcherSettings),
         "webhook": {**kinds_of(WebhookSettings, leave_out=("secret",)), "secret_env": TEXT},
         "handler": kinds_of(HandlerSettings),
+        "encryption": ENCRYPTION_KEYS,
         "endpoint": {**endpoint_keys(), "columns": NAMES},
     },
     required={"transport": required_keys(TransportSettings), "store": ["url"]},
@@ -84,6 +90,7 @@ class JobSpec:
     handler: HandlerSettings | None
     endpoint: EndpointSettings | None
     request: AnyRequest | None
+    keys: KeySettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -134,6 +141,7 @@ def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], n
         handler=handler,
         endpoint=endpoint,
         request=request,
+        keys=encryption_settings(tables["encryption"], folder, environ),
         unused=unused,
     )
 

@@ -158,7 +158,11 @@ def _client(spec: JobSpec, runtime: Any) -> JobClient:
 
     make = open_job_client if runtime is None else runtime
     client: JobClient = make(
-        transport=spec.transport, store=spec.store, claim_check=spec.claim_check, storage=spec.storage
+        transport=spec.transport,
+        store=spec.store,
+        claim_check=spec.claim_check,
+        storage=spec.storage,
+        keys=spec.keys,
     )
     return client
 
@@ -179,6 +183,7 @@ def _dispatcher(spec: JobSpec, arguments: argparse.Namespace) -> AbstractContext
             dispatcher=settings,
             claim_check=spec.claim_check,
             storage=spec.storage,
+            keys=spec.keys,
         )
     )
 

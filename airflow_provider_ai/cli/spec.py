@@ -10,8 +10,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, Table, require_key
+from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
+from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, SpecShape, Table, require_key
 from airflow_provider_ai.cli.spec_parts import (
     AnyRequest,
     api_key,
@@ -34,6 +36,10 @@ from airflow_provider_ai.core.config import (
 from airflow_provider_ai.core.requests import JsonRequest, OpenInferenceRequest
 from airflow_provider_ai.exceptions import SpecError
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
+SHAPE = SpecShape({**BATCH.known, "encryption": ENCRYPTION_KEYS}, BATCH.required)
 _SENDS_COLUMNS = (JsonRequest, OpenInferenceRequest)
 
 
@@ -49,6 +55,7 @@ class BatchSpec:
     checkpoint: CheckpointSettings
     sink: SinkSettings
     storage: StorageOptions | None = None
+    keys: KeySettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -64,13 +71,14 @@ def load_batch_spec(
     file = Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links, which deployments switch
     environ = os.environ if environ is None else environ
     try:
-        tables = BATCH.check(read_toml(file))
-        return _build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key))
+        tables = SHAPE.check(read_toml(file))
+        keys = encryption_settings(tables["encryption"], file.parent, environ)
+        return _build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key), keys)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 
 
-def _build(file: Path, tables: dict[str, Table], secret: str | None) -> BatchSpec:
+def _build(file: Path, tables: dict[str, Table], secret: str | None, keys: KeySettings | None) -> BatchSpec:
     folder = file.parent
     request = _request(tables, folder)
     with in_table("input"):
@@ -93,6 +101,7 @@ def _build(file: Path, tables: dict[str, Table], secret: str | None) -> BatchSpe
         checkpoint=checkpoint,
         sink=sink,
         storage=StorageOptions(**tables["storage"]) if tables["storage"] else None,
+        keys=keys,
         unused=unused_keys(tables["endpoint"], request),
     )
 

@@ -70,13 +70,13 @@ def _no_bool(kinds: type | UnionType) -> Callable[[Any], bool]:
 
 TEXT = _Kind("a string", lambda value: isinstance(value, str))
 NAMES = _Kind("a list of strings", lambda value: isinstance(value, list) and _texts(value))
-_WHOLE = _Kind("an integer", _no_bool(int))
+WHOLE = _Kind("an integer", _no_bool(int))
 _TABLE_OR_PATH = _Kind("a table or the path of a JSON file", lambda value: isinstance(value, dict | str))
 NUMBER = _Kind("a number", _no_bool(int | float))
 ANYTHING = _Kind("any value", lambda value: True)
 _KIND_OF_HINT: dict[Any, _Kind] = {
     str: TEXT,
-    int: _WHOLE,
+    int: WHOLE,
     float: NUMBER,
     bool: _Kind("true or false", lambda value: isinstance(value, bool)),
     tuple[str, ...]: NAMES,
@@ -119,7 +119,7 @@ def endpoint_keys() -> dict[str, _Kind]:
 def _batch_keys() -> dict[str, dict[str, _Kind]]:
     known = {table: kinds_of(settings) for table, settings in SETTINGS_OF_TABLE.items()}
     known["endpoint"] = endpoint_keys()
-    known["limits"]["records_per_request"] = _WHOLE
+    known["limits"]["records_per_request"] = WHOLE
     for name in CREDENTIALS:
         del known["storage"][name]
     return known

@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             worker=with_health_port(spec.worker, arguments.health_port),
             claim_check=spec.claim_check,
             storage=spec.storage,
+            keys=spec.keys,
             handler=spec.handler,
             endpoint=spec.endpoint,
             request=spec.request,

@@ -344,10 +344,14 @@ class ClaimChecks(Protocol):
 class ContentCodec(Protocol):
     """Between bytes and :class:`Content`: codec, hash, and a claim check when they are too many."""
 
-    def pack(self, data: bytes, *, kind: str, job_id: str) -> Content:
-        """``kind``: ``payload`` or ``result``."""
+    def prepare(self, kind: str) -> None:
+        """See that content of this kind can be packed; EncryptionError when it cannot."""
         ...
 
-    def unpack(self, content: Content, *, kind: str, job_id: str) -> bytes:
+    def pack(self, data: bytes, *, kind: str, job_id: str, origin: str | None = None) -> Content:
+        """``kind``: ``payload`` or ``result``; ``origin``: the first generation of the job, if that matters."""
+        ...
+
+    def unpack(self, content: Content, *, kind: str, job_id: str, origin: str | None = None) -> bytes:
         """The bytes, checked against the hash."""
         ...

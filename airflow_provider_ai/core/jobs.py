@@ -44,11 +44,16 @@ def job_id(submission: str, position: int, *, generation: int = 0) -> str:
     return str(uuid5(_NAMESPACE, f"{submission}/{position}/{generation}"))
 
 
+def origin_of(job: Job) -> str:
+    """The id of a job's first generation, whose payload is that of all later ones."""
+    return job_id(job.submission, job.position)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """A payload or a result: ``inline`` bytes, or a claim check on them.
 
-    :param sha256: of the bytes as they were before any codec, hex
+    :param sha256: of the bytes as they were before any codec, hex; keyed (HMAC) under one that encrypts
     :param ref: URI of the object that holds them, when they are not inline
     :param codec: name of the codec between these bytes and what is stored or sent
     """

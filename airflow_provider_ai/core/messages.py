@@ -10,8 +10,9 @@
      "data": {"schema_version": 1, "status": "succeeded", "fence": 3, "output": …, "sha256": …, "reason": null}}
 
 In place of ``payload`` (``output``) there may be ``payload_base64``, for bytes that JSON would not give back as they
-were, or ``ref``, a claim check. ``codec`` names the codec between the bytes that ``sha256`` is of and those sent; it is
-absent when there is none. Attributes that are not known here are ignored, as CloudEvents asks.
+were, or ``ref``, a claim check. ``codec`` names the codec between the bytes that ``sha256`` is of (keyed, when it
+encrypts) and those sent; it is absent when there is none. Attributes that are not known here are ignored, as
+CloudEvents asks.
 
 Decoding is strict: a message is ours and whole, or :class:`UndecodableMessageError` says in one word what is wrong.
 """

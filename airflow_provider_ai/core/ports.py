@@ -16,16 +16,35 @@ if TYPE_CHECKING:
 
 
 class Codec(Protocol):
-    """Between segment bytes and storage. Identity today; encryption later. ``name`` is recorded beside the bytes."""
+    """Between data and where they are stored. ``name`` is recorded beside the bytes. Thread-safe.
+
+    One that encrypts raises EncryptionError. It also makes what must not be guessed from: hashes and names.
+    """
 
     name: str
 
     def encode(self, data: bytes, *, context: Mapping[str, str]) -> bytes:
-        """Bytes to store. ``context`` says what they are (checkpoint key, partition, file)."""
+        """Bytes to store. ``context`` says what they are (``what``) and where they belong (plan, partition, job)."""
         ...
 
     def decode(self, data: bytes, *, context: Mapping[str, str]) -> bytes:
         """The inverse of :meth:`encode` under the same context."""
+        ...
+
+    def prepare(self, what: str) -> None:
+        """See that data of this kind can be encoded, before something is paid for that must then be kept."""
+        ...
+
+    def digest(self, data: bytes) -> str:
+        """64 hex digits, the same for the same bytes in every process and on every day."""
+        ...
+
+    def opaque(self, name: str) -> str:
+        """A name to stand in the clear for ``name``, the same every time."""
+        ...
+
+    def record_key(self, record_id: object) -> str:
+        """The opaque name of a record: 32 hex digits, the same in every run."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask_secret
@@ -17,6 +17,9 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
 from airflow_provider_ai.hooks.extras import ConnectionFields, boolean, number, parse_extras
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
 
 CONNECTION_TYPE = "ai_endpoint"
 DEFAULT_PROTOCOL = "open-inference"
@@ -58,6 +61,7 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
     "price_per_million_output_tokens": _price,
     "price_per_call": _price,
     "p99_seconds": _seconds,
+    "keys_conn_id": str,
 }
 
 
@@ -65,12 +69,19 @@ def endpoint_settings(conn: ConnectionFields) -> EndpointSettings:
     """What the connection says. SpecError names the connection, the field and what it must be; never a secret."""
     try:
         extras = parse_extras(conn.extra, EXTRAS)
+        extras.pop("keys_conn_id", None)
         extras.setdefault("protocol", DEFAULT_PROTOCOL)
         if not extras.get("model"):
             raise SpecError("model must be a name; set it in the connection's Model field")
         return EndpointSettings(url=_url(conn, extras["protocol"]), api_key=conn.password or None, **extras)
     except SpecError as error:
         raise SpecError(f"connection {conn.conn_id!r} (type {CONNECTION_TYPE}): {error}") from None
+
+
+def keys_conn_id_of(conn: ConnectionFields) -> str | None:
+    """The connection of the keys that encrypt what is kept of this endpoint's records; None for none."""
+    found: str | None = parse_extras(conn.extra, EXTRAS).get("keys_conn_id")
+    return found
 
 
 def _url(conn: ConnectionFields, protocol: str) -> str:
@@ -114,6 +125,12 @@ class AIEndpointHook(BaseHook):
         for secret in settings.headers.values():
             mask_secret(secret)
         return settings
+
+    def keys(self) -> KeySettings | None:
+        """The keys that the connection names (``keys_conn_id``); None when it names none."""
+        from airflow_provider_ai.hooks.ai_keys import keys_of
+
+        return keys_of(keys_conn_id_of(cast(ConnectionFields, self.get_connection(self.endpoint_conn_id))))
 
     async def aget_conn(self) -> EndpointSettings:
         """As :meth:`get_conn`, for triggers."""

@@ -57,6 +57,7 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
     "inline_limit_bytes": whole,
     "webhook_secret": str,
     "webhook_second_secret": str,
+    "keys_conn_id": str,
 }
 
 
@@ -65,6 +66,7 @@ class JobsConnection:
     """What the connection itself says; the connections that it names are not looked up yet.
 
     :param transport: without the keys of an AWS connection
+    :param keys_conn_id: of the keys that encrypt payloads and results
     :param webhook_secrets: the keys that sign webhooks now: one, or two while they are rotated
     """
 
@@ -73,6 +75,7 @@ class JobsConnection:
     claim_check: ClaimCheckSettings
     store_conn_id: str = DEFAULT_STORE_CONN_ID
     aws_conn_id: str | None = None
+    keys_conn_id: str | None = None
     webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
 
 
@@ -153,6 +156,7 @@ class AIJobsHook(BaseHook):
         In triggers: in a thread (:func:`asgiref.sync.sync_to_async`).
         """
         # SQLAlchemy is not needed to parse a DAG.
+        from airflow_provider_ai.hooks.ai_keys import keys_of
         from airflow_provider_ai.hooks.store import store_url
         from airflow_provider_ai.runtime.job_service import JobSettings
 
@@ -163,6 +167,7 @@ class AIJobsHook(BaseHook):
             store=store_url(self.store_conn_id or found.store_conn_id),
             claim_check=found.claim_check,
             storage=storage_options((uri, *uris), found.aws_conn_id or DEFAULT_AWS_CONN_ID),
+            keys=keys_of(found.keys_conn_id),
         )
 
     def test_connection(self) -> tuple[bool, str]:

@@ -152,14 +152,16 @@ class BatchOperator(BaseOperator):
         """The batch with its connections resolved. Main thread only. The sink only where it is written or read."""
         from airflow_provider_ai.runtime.batch_inference import BatchJob
 
+        endpoint = AIEndpointHook(self.endpoint_conn_id)
         return BatchJob(
             input=self._input_settings(self.input),
-            endpoint=AIEndpointHook(self.endpoint_conn_id).get_conn(),
+            endpoint=endpoint.get_conn(),
             request=self.request,
             limits=limits or self.limits,
             checkpoint=self._checkpoint_settings(self.checkpoint_uri),
             sink=self._sink_settings() if with_sink else None,
             storage=storage_options((self.input, self.checkpoint_uri), self.aws_conn_id),
+            keys=endpoint.keys(),
         )
 
     def _sink_settings(self) -> SinkSettings:

@@ -6,11 +6,15 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from airflow_provider_ai.core.config import EndpointSettings, StorageOptions
 from airflow_provider_ai.core.fallback import Endpoint, Link
 from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook
 from airflow_provider_ai.hooks.storage import storage_options
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
 
 log = logging.getLogger(__name__)
 
@@ -21,12 +25,14 @@ class CallConnections:
 
     :param store: SQLAlchemy URL; it may hold a password
     :param storage: how the place for outputs is reached; None for a local one
+    :param keys: encrypt stored outputs and last good answers
     """
 
     endpoint: EndpointSettings
     fallback: tuple[Link, ...]
     store: str | None = field(repr=False)
     storage: StorageOptions | None
+    keys: KeySettings | None = None
 
 
 def resolve_connections(
@@ -44,6 +50,7 @@ def resolve_connections(
         fallback=tuple(_resolved(link) for link in fallback),
         store=_store_url(store_conn_id),
         storage=None if output_uri is None else storage_options((output_uri,), aws_conn_id),
+        keys=AIEndpointHook(endpoint_conn_id).keys(),
     )
     log.info("connections resolved in %.0f ms", (time.monotonic() - started) * 1000)
     return connections

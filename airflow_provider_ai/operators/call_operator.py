@@ -160,6 +160,7 @@ class CallOperator(HiddenFieldsOperator):
             fallback=connections.fallback,
             settings=self.settings,
             store=connections.store,
+            keys=connections.keys,
         ) as caller:
             answer = caller.call(inputs)
         count_answer(answer, endpoint=endpoint_name(connections.endpoint))
@@ -184,10 +185,12 @@ class CallOperator(HiddenFieldsOperator):
             return answer
         # pyarrow is not needed to parse a DAG.
         from airflow_provider_ai.adapters.claim_check import store_output
+        from airflow_provider_ai.adapters.crypto.opening import open_codec
 
         ti = context["ti"]
         place = (ti.dag_id, ti.run_id, ti.task_id, str(ti.map_index))
-        reference = store_output(answer.output, self.output_uri, place, options=connections.storage)
+        codec = open_codec(connections.keys)
+        reference = store_output(answer.output, self.output_uri, place, options=connections.storage, codec=codec)
         return replace(answer, output=None, output_ref=reference)
 
 

@@ -67,7 +67,7 @@ class AIRedriveOperator(BaseOperator):
         def chosen(letter: DeadLetter) -> bool:
             return (ids is None or letter.job_id in ids) and (not self.reason or letter.reason == self.reason)
 
-        with open_dead_letter_desk(settings.transport, settings.store, DispatcherSettings()) as desk:
+        with open_dead_letter_desk(settings.transport, settings.store, DispatcherSettings(), settings.keys) as desk:
             log.info("%s dead letters were taken out of their queue", f"{desk.take_all():,}")
             done = asdict(desk.redrive(chosen))
         log.info("%s jobs are submitted anew; %s letters stay", f"{done['jobs']:,}", f"{done['skipped']:,}")

@@ -15,9 +15,12 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow_provider_ai.exceptions import (
     AIProviderError,
     CorruptCheckpointError,
+    EncryptionError,
     InputChangedError,
     InputError,
     JobMismatchError,
+    KeyAccessError,
+    KeyUnavailableError,
     QuarantineThresholdError,
     QueueError,
     QueueUnavailableError,
@@ -39,9 +42,10 @@ FINAL = (
     ReconciliationError,
     JobMismatchError,
     QueueError,
+    EncryptionError,
 )
 # But not these of them: what is down comes back.
-TEMPORARY = (SinkUnavailableError, QueueUnavailableError)
+TEMPORARY = (SinkUnavailableError, QueueUnavailableError, KeyUnavailableError)
 
 # The messages say what happened and what would help; this says where to click. The first class that fits.
 ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
@@ -55,6 +59,9 @@ ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
     (SinkUnavailableError, "retries go on by themselves; after the last one, clear this task."),
     (SinkError, "once the table and the grants are right, clear this task."),
     (JobMismatchError, "put the requests back as they were and clear this task, or start a new run."),
+    (KeyUnavailableError, "retries go on by themselves; after the last one, clear this task."),
+    (KeyAccessError, "once the key can be used, clear this task; it goes on where it stopped."),
+    (EncryptionError, "once the stored data are right, clear this task."),
     (QueueUnavailableError, "retries go on by themselves; after the last one, clear this task."),
     (QueueError, "once the queues and the rights are right, clear this task."),
     (ReconciliationError, "clear the publish task and the tasks after it; they call no model."),

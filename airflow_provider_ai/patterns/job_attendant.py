@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -34,9 +35,14 @@ from airflow_provider_ai.core.job_handling import Ending, EndingKind, HandledJob
 from airflow_provider_ai.core.job_metrics import WorkerMetrics
 from airflow_provider_ai.core.job_ports import Completion, ContentCodec, Delivery, OutgoingMessage
 from airflow_provider_ai.core.job_settings import WorkerSettings
-from airflow_provider_ai.core.jobs import Claim, Content, Job, JobState, Outcome
+from airflow_provider_ai.core.jobs import Claim, Content, Job, JobState, Outcome, origin_of
 from airflow_provider_ai.core.messages import RequestMessage, ResultMessage, decode_request, encode_result, id_in
-from airflow_provider_ai.exceptions import ClaimCheckError, ClaimCheckUnavailableError, UndecodableMessageError
+from airflow_provider_ai.exceptions import (
+    ClaimCheckError,
+    ClaimCheckUnavailableError,
+    KeyAccessError,
+    UndecodableMessageError,
+)
 from airflow_provider_ai.patterns.job_heartbeats import Heartbeats, Held
 from airflow_provider_ai.patterns.job_tries import INTERRUPTED, JobTries
 from airflow_provider_ai.patterns.port_calls import PortCalls
@@ -179,7 +185,7 @@ class Attendant:
             return INTERRUPTED, None
         self._metrics.running += 1
         try:
-            read = await self._read(payload, job.job_id)
+            read = await self._read(payload, job)
             if isinstance(read, Ending):
                 return self._tries.after(read, Tries(attempts=job.attempts, put_off=1, waited_seconds=math.inf)), None
             handled = HandledJob(
@@ -236,10 +242,17 @@ class Attendant:
 
     # --- payloads and results
 
-    async def _read(self, payload: Content, job_id: str) -> tuple[Any] | Ending:
-        """The payload (in a tuple, for it may be anything), or how the try ended without one."""
+    async def _read(self, payload: Content, job: Job) -> tuple[Any] | Ending:
+        """The payload (in a tuple, for it may be anything), or how the try ended without one.
+
+        Without a key, now or for the result, nothing is called: it is left for later, and does not count.
+        """
         try:
-            data = await self._unpacked(payload, job_id)
+            data = await self._unpacked(payload, job)
+            self._contents.prepare("result")
+        except KeyAccessError as error:
+            log.warning("job %s is left for later: %s", job.job_id, error)
+            return Ending(kind=EndingKind.LATER, reason=job_reasons.PAYLOAD_UNAVAILABLE)
         except ClaimCheckUnavailableError:
             return Ending(kind=EndingKind.LATER, reason=job_reasons.PAYLOAD_UNAVAILABLE)
         except ClaimCheckError:
@@ -249,8 +262,9 @@ class Attendant:
         except ValueError:
             return Ending(kind=EndingKind.REJECTED, reason=job_reasons.PAYLOAD_NOT_JSON)
 
-    async def _unpacked(self, payload: Content, job_id: str) -> bytes:
-        unpack = partial(self._contents.unpack, payload, kind="payload", job_id=job_id)
+    async def _unpacked(self, payload: Content, job: Job) -> bytes:
+        origin = origin_of(job)
+        unpack = partial(self._contents.unpack, payload, kind="payload", job_id=job.job_id, origin=origin)
         if payload.inline is not None:
             return unpack()
         return await self._calls.patiently(_CLAIM_CHECKS, unpack, most_tries=_CLAIM_CHECK_TRIES)
@@ -259,7 +273,8 @@ class Attendant:
         """The result, packed, however long that takes: it is paid for. None when it cannot be kept."""
         pack = partial(self._contents.pack, output, kind="result", job_id=job_id)
         if len(output) <= self._small_bytes:
-            return pack()
+            with suppress(KeyAccessError):
+                return pack()
         try:
             return await self._calls.patiently(_CLAIM_CHECKS, pack)
         except ClaimCheckError as error:

@@ -12,6 +12,7 @@ from airflow_provider_ai.core.backoff import full_jitter
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.exceptions import (
     ClaimCheckUnavailableError,
+    KeyUnavailableError,
     QueueUnavailableError,
     StoppedError,
     StoreUnavailableError,
@@ -21,7 +22,7 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 60.0
 _FIRST_SECONDS = 0.5
 _LONGEST_SECONDS = 8.0
-_TEMPORARY = (StoreUnavailableError, QueueUnavailableError, ClaimCheckUnavailableError)
+_TEMPORARY = (StoreUnavailableError, QueueUnavailableError, ClaimCheckUnavailableError, KeyUnavailableError)
 log = logging.getLogger(__name__)
 
 

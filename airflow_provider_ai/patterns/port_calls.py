@@ -15,6 +15,7 @@ from typing import TypeVar
 from airflow_provider_ai.core.backoff import full_jitter
 from airflow_provider_ai.exceptions import (
     ClaimCheckUnavailableError,
+    KeyAccessError,
     MessagesRefusedError,
     QueueError,
     QueueUnavailableError,
@@ -27,7 +28,7 @@ _FIRST_PAUSE_SECONDS = 0.2
 _LONGEST_PAUSE_SECONDS = 2.0
 _LONGEST_PAUSE_FOR_PEOPLE_SECONDS = 15.0  # what is refused waits for someone to correct it
 _TEMPORARY = (StoreUnavailableError, QueueUnavailableError, ClaimCheckUnavailableError)
-_TROUBLE = (StoreError, QueueError, ClaimCheckUnavailableError)
+_TROUBLE = (StoreError, QueueError, ClaimCheckUnavailableError, KeyAccessError)
 log = logging.getLogger(__name__)
 
 

@@ -121,9 +121,11 @@ class Submitter:
         :raises JobMismatchError: another request was submitted at the same position before
         :raises StoreUnavailableError: for a minute; a retry goes on. So do QueueUnavailableError and
             ClaimCheckUnavailableError
+        :raises EncryptionError: the payloads cannot be encrypted
         :raises StoppedError: when a stop was asked for
         """
         stop = stop or StopToken()
+        self._contents.prepare(PAYLOAD)
         jobs = sent = 0
         for ids, messages in self._side_by_side(submission, requests, stop):
             jobs += len(ids)
@@ -168,7 +170,7 @@ class Submitter:
             job_id=name,
             submission=submission.key,
             position=position,
-            payload=self._contents.pack(payload, kind=PAYLOAD, job_id=name),
+            payload=self._contents.pack(payload, kind=PAYLOAD, job_id=name, origin=job_id(submission.key, position)),
             expires_at=submission.expires_at,
             generation=submission.generation,
             group=submission.group,

@@ -62,6 +62,8 @@ class Receivers:
             return self._receiver
 
     def _looked_up(self, known: _Receiver | None) -> _Receiver:
+        from airflow_provider_ai.adapters.crypto.opening import open_codec
+        from airflow_provider_ai.hooks.ai_keys import keys_of
         from airflow_provider_ai.hooks.store import store_url
 
         connection = AIJobsHook(conf.get("ai_patterns", "webhook_conn_id", fallback=DEFAULT_CONN_ID)).connection()
@@ -69,7 +71,8 @@ class Receivers:
         if known is not None and known.url == url:
             known.checks = checks
             return known
-        store = open_store(url, timeout_seconds=STORE_TIMEOUT_SECONDS)
+        codec = open_codec(keys_of(connection.keys_conn_id))
+        store = open_store(url, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=codec)
         return _Receiver(checks=checks, url=url, inbox=WebhookInbox(store.jobs()))
 
     def take(self, job_id: str, headers: dict[str, str], body: bytes | None) -> Taken:

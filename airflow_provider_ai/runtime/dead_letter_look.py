@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.job_ports import DeadLetter, DeadLetterStore
@@ -42,7 +43,7 @@ def look_at_dead_letters(settings: JobSettings, *, since: float = 0.0) -> DeadLe
 
     :param since: epoch seconds: letters that were kept before do not count
     """
-    store = open_store(settings.store, timeout_seconds=STORE_TIMEOUT_SECONDS)
+    store = open_store(settings.store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=open_codec(settings.keys))
     transport = open_transport(settings.transport)
     try:
         reasons = _reasons(store.dead_letters(), since)

@@ -7,7 +7,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.job_settings import DispatcherSettings
@@ -16,21 +18,25 @@ from airflow_provider_ai.patterns.dead_letter_desk import DeadLetterDesk
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
 from airflow_provider_ai.runtime.dispatcher import STORE_TIMEOUT_SECONDS
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 _LOOK_SECONDS = 1.0
 _JOINING_SECONDS = 15.0
 
 
 @contextmanager
 def open_dead_letter_desk(
-    transport: TransportSettings, store: str, dispatcher: DispatcherSettings
+    transport: TransportSettings, store: str, dispatcher: DispatcherSettings, keys: KeySettings | None = None
 ) -> Iterator[DeadLetterDesk]:
     """Look at dead letters and deal with them.
 
     :param store: SQLAlchemy URL
+    :param keys: those of the dispatcher
     """
     # A member of a consumer group is given its partitions only after a while.
     seconds = _JOINING_SECONDS if transport.kind == "kafka" else _LOOK_SECONDS
-    opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS)
+    opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=open_codec(keys))
     queues = open_transport(transport)
     try:
         jobs, letters = opened.jobs(), opened.dead_letters()

@@ -8,8 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airflow_provider_ai.adapters.claim_checks import StoredClaimChecks
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
@@ -22,6 +24,9 @@ from airflow_provider_ai.exceptions import StoreUnavailableError
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
 from airflow_provider_ai.runtime.services import health
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 STORE_TIMEOUT_SECONDS = 10.0
 _LAST_LOOK_SECONDS = 5.0  # beyond its wait, for a look that is under way
 _LOOK_SECONDS = 1.0
@@ -30,13 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherJob:
-    """Everything a dispatcher needs. ``store``: SQLAlchemy URL."""
+    """Everything a dispatcher needs. ``store``: SQLAlchemy URL. ``keys``: for dead letters; it reads no payload."""
 
     transport: TransportSettings
     store: str
     dispatcher: DispatcherSettings = field(default_factory=DispatcherSettings)
     claim_check: ClaimCheckSettings = field(default_factory=ClaimCheckSettings)
     storage: StorageOptions = field(default_factory=StorageOptions)
+    keys: KeySettings | None = None
 
 
 @contextmanager
@@ -45,7 +51,7 @@ def dispatching(job: DispatcherJob) -> Iterator[Dispatcher]:
 
     The store is not waited for: until it is there the threads try again.
     """
-    store = open_store(job.store, timeout_seconds=STORE_TIMEOUT_SECONDS)
+    store = open_store(job.store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=open_codec(job.keys))
     transport = open_transport(job.transport)
     uri = job.claim_check.uri
     dispatcher = Dispatcher(

@@ -81,6 +81,7 @@ def _run(settings: JobSettings, ended: threading.Event) -> None:
             store=settings.store,
             claim_check=settings.claim_check,
             storage=settings.storage or StorageOptions(),
+            keys=settings.keys,
         )
         with dispatching(job):
             ended.wait()

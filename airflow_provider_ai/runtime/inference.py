@@ -12,7 +12,8 @@ from typing import Any
 
 from airflow_provider_ai.adapters.checkpoints.partition import PartitionCheckpoint, try_open
 from airflow_provider_ai.adapters.checkpoints.plans import PlanStore
-from airflow_provider_ai.core.identity import partition_label, record_key
+from airflow_provider_ai.adapters.crypto.opening import open_codec
+from airflow_provider_ai.core.identity import partition_label
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.report import PlanReference, StopToken
 from airflow_provider_ai.exceptions import StoppedError
@@ -56,6 +57,7 @@ def infer(
     total = sum(manifest.partitions[index].rows for index in indexes)
     if not openers:
         return tally, time.monotonic() - started
+    store.prepare()
 
     async def main() -> None:
         async with open_endpoint(job.endpoint, max_response_bytes=job.limits.max_response_bytes) as endpoint:
@@ -101,7 +103,7 @@ def _opener(job: BatchJob, plan: PlanReference, manifest: Manifest, store: PlanS
             journal=checkpoint,
             blocks=reader.blocks(manifest, part, done=checkpoint.done),
             id_column=manifest.id_column,
-            key_of=record_key,
+            key_of=open_codec(job.keys).record_key,
             label=partition_label(plan.scope, plan.fingerprint, index),
         )
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.checkpoints.partition_files import SealedPartition
 from airflow_provider_ai.adapters.checkpoints.plans import PlanStore, key_of, open_storage
-from airflow_provider_ai.adapters.codec import IdentityCodec
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
     EndpointSettings,
@@ -28,6 +28,9 @@ from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError, SpecError
 from airflow_provider_ai.patterns.batch_inference import Provenance
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 OnProgress = Callable[[Progress], None]
 
 READERS = 16
@@ -42,7 +45,10 @@ def read_seals(store: PlanStore, plan: PlanReference, indexes: Iterable[int]) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchJob:
-    """Everything a batch needs. ``sink`` may be absent where only inference is run."""
+    """Everything a batch needs. ``sink`` may be absent where only inference is run.
+
+    :param keys: encrypt what is kept; None for checkpoints in clear
+    """
 
     input: InputSettings
     endpoint: EndpointSettings
@@ -51,6 +57,7 @@ class BatchJob:
     checkpoint: CheckpointSettings
     sink: SinkSettings | None = None
     storage: StorageOptions | None = None
+    keys: KeySettings | None = None
 
     def __post_init__(self) -> None:
         check_batch_request(self.request)
@@ -74,7 +81,7 @@ class BatchJob:
 
 def open_plans(job: BatchJob) -> PlanStore:
     """The plans and checkpoints below the job's checkpoint URI."""
-    return PlanStore(open_storage(job.checkpoint.uri, job.storage), IdentityCodec(), uri=job.checkpoint.uri)
+    return PlanStore(open_storage(job.checkpoint.uri, job.storage), open_codec(job.keys), uri=job.checkpoint.uri)
 
 
 def open_warehouse(job: BatchJob, **options: float) -> Sink:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from airflow_provider_ai.adapters.checkpoints.plans import PlanPointer, PlanStore, open_storage
-from airflow_provider_ai.adapters.codec import IdentityCodec
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.datasets import DatasetReader, plan_dataset
 from airflow_provider_ai.core.config import InputSettings
 from airflow_provider_ai.core.manifest import Manifest
@@ -28,7 +28,7 @@ class JobDatasets:
         if uri is None:
             raise SpecError("a claim check uri must be set to submit a dataset: its plan is kept there")
         self._storage = settings.storage
-        self._plans = PlanStore(open_storage(uri, settings.storage), IdentityCodec(), uri=uri)
+        self._plans = PlanStore(open_storage(uri, settings.storage), open_codec(settings.keys), uri=uri)
 
     def planned(self, submission: str) -> Manifest | None:
         """What was planned for a submission; None for one whose requests were no dataset."""

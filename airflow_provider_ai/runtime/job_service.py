@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
@@ -17,6 +18,9 @@ from airflow_provider_ai.core.jobs import JobCounts
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS, JobClient, open_job_client
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSettings:
@@ -24,6 +28,7 @@ class JobSettings:
 
     :param store: SQLAlchemy URL; it may hold a password
     :param claim_check: folder of large payloads and results, and of plans of datasets
+    :param keys: encrypt what is sent and kept; None for all in clear
     :param storage: how that folder, and datasets, are reached on S3
     """
 
@@ -31,6 +36,7 @@ class JobSettings:
     store: str = field(repr=False)
     claim_check: ClaimCheckSettings
     storage: StorageOptions | None = None
+    keys: KeySettings | None = None
 
 
 def open_client(settings: JobSettings) -> JobClient:
@@ -40,6 +46,7 @@ def open_client(settings: JobSettings) -> JobClient:
         store=settings.store,
         claim_check=settings.claim_check,
         storage=settings.storage,
+        keys=settings.keys,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ import orjson
 from airflow_provider_ai.adapters.checkpoints.segments import good_table, output_columns
 from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.core.job_ports import ContentCodec, JobStore
-from airflow_provider_ai.core.jobs import Job, JobState
+from airflow_provider_ai.core.jobs import Job, JobState, origin_of
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
 from airflow_provider_ai.core.outcomes import Succeeded
 from airflow_provider_ai.core.ports import Sink
@@ -93,6 +93,7 @@ def land_replies(
     manifest: Manifest | None = None,
     scope: str | None = None,
     stop: StopToken | None = None,
+    record_key: Callable[[object], str] = record_key,
 ) -> Landed:
     """Bring a table to what the submission's replies are. Every job must be final.
 
@@ -100,6 +101,7 @@ def land_replies(
         None for requests that were no dataset
     :param scope: the slice of the table that belongs to the input, of which older runs' rows are removed; None for the
         submission's own
+    :param record_key: the opaque name of a row's record
     :raises ReconciliationError: jobs are pending, or there are more or fewer of them than the dataset has rows
     :raises SinkError: the warehouse refuses the rows. SinkUnavailableError: a retry lands them
     """
@@ -115,7 +117,9 @@ def land_replies(
         partitions=len(manifest.partitions),
         rows=jobs,
     )
-    replies = [_Replies(store, contents, submission, part, start) for part, start in _starts(manifest.partitions)]
+    replies = [
+        _Replies(store, contents, submission, part, start, record_key) for part, start in _starts(manifest.partitions)
+    ]
     parts = [
         FinishedPartition(
             index=each.partition.index, sealed=each.sealed(), tables=partial(each.tables, manifest.id_column)
@@ -157,6 +161,7 @@ class _Replies:
     submission: str
     partition: Partition
     start: int
+    record_key: Callable[[object], str]
 
     @property
     def end(self) -> int:
@@ -203,7 +208,7 @@ class _Replies:
     def _outcome(self, reply: CollectedReply, name: Any) -> Succeeded:
         return Succeeded(
             rows=[reply.position - self.start],
-            keys=[record_key(name)],
+            keys=[self.record_key(name)],
             ids=[name],
             outputs=[_columns(reply)],
             inferred_at=round(reply.arrived_at * 1e6),
@@ -219,7 +224,7 @@ class _Replies:
         return {job.position: self._request(job)[id_column] for job in jobs if job.position in wanted}
 
     def _request(self, job: Job) -> Any:
-        return orjson.loads(self.contents.unpack(job.payload, kind=PAYLOAD, job_id=job.job_id))
+        return orjson.loads(self.contents.unpack(job.payload, kind=PAYLOAD, job_id=job.job_id, origin=origin_of(job)))
 
     def _require_all(self, rows: int, failed: int) -> None:
         if rows + failed != self.partition.rows:

@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck, StoredClaimChecks
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import StorageOptions
+from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.core.job_ports import ContentCodec, JobStore, MessageQueue
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitVerdict
 from airflow_provider_ai.core.jobs import JobCounts, JobState
@@ -29,6 +31,7 @@ from airflow_provider_ai.patterns.patience import patiently
 from airflow_provider_ai.patterns.request_reply import Submission, Submitted, Submitter, wait
 
 if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
     from airflow_provider_ai.runtime.reply_table import Landed
 
 STORE_TIMEOUT_SECONDS = 15.0
@@ -40,11 +43,19 @@ class JobClient:
     """Submits requests, waits for their replies and collects them. Thread-safe.
 
     :param close: called at the end
+    :param record_key: the opaque name of a record in a table
     """
 
     def __init__(
-        self, *, store: JobStore, queue: MessageQueue, contents: ContentCodec, close: Sequence[Callable[[], None]] = ()
+        self,
+        *,
+        store: JobStore,
+        queue: MessageQueue,
+        contents: ContentCodec,
+        close: Sequence[Callable[[], None]] = (),
+        record_key: Callable[[object], str] = record_key,
     ) -> None:
+        self._record_key = record_key
         self.store = store
         self.contents = contents
         self._queue = queue
@@ -119,7 +130,17 @@ class JobClient:
         """Bring a table to the replies; see :func:`airflow_provider_ai.runtime.reply_table.land_replies`."""
         from airflow_provider_ai.runtime.reply_table import land_replies
 
-        return land_replies(self.store, self.contents, key, sink, provenance, manifest=manifest, scope=scope, stop=stop)
+        return land_replies(
+            self.store,
+            self.contents,
+            key,
+            sink,
+            provenance,
+            manifest=manifest,
+            scope=scope,
+            stop=stop,
+            record_key=self._record_key,
+        )
 
     def cancel(self, key: str) -> int:
         """Cancel the jobs that have not begun; how many."""
@@ -148,20 +169,24 @@ def open_job_client(
     store: str,
     claim_check: ClaimCheckSettings | None = None,
     storage: StorageOptions | None = None,
+    keys: KeySettings | None = None,
 ) -> JobClient:
     """A client of a deployment.
 
     :param store: SQLAlchemy URL; the same for submitter, worker and dispatcher
     :param claim_check: the same as well; without a folder what is too large for a message is an error
+    :param keys: the same as well; None for payloads and results in clear
     :raises SpecError: for settings that cannot be right
     """
+    codec = open_codec(keys)
     queues = open_transport(transport)
-    opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS)
+    opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=codec)
     claim_check = claim_check or ClaimCheckSettings()
     checks = None if claim_check.uri is None else StoredClaimChecks(claim_check.uri, storage)
     return JobClient(
         store=opened.jobs(),
         queue=queues.requests,
-        contents=InlineOrClaimCheck(checks, inline_limit_bytes=claim_check.inline_limit_bytes),
+        contents=InlineOrClaimCheck(checks, codec=codec, inline_limit_bytes=claim_check.inline_limit_bytes),
         close=(queues.close, opened.close),
+        record_key=codec.record_key,
     )

@@ -20,8 +20,9 @@ import random
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.endpoints.blocking import ThreadLoops
 from airflow_provider_ai.adapters.endpoints.opening import endpoint_opener
 from airflow_provider_ai.core.answer import Answer
@@ -37,6 +38,9 @@ from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
 from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
 from airflow_provider_ai.runtime.telemetry import CallSpan
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
 
 MOST_THREADS = 256
 PREPARE_SECONDS = 2.0
@@ -72,6 +76,7 @@ class SyncCaller:
     :param settings: deadline and limits
     :param store: SQLAlchemy URL of the store, or an opened one; None: no circuit breaker, bulkhead or last good answers
     :param max_threads: calls of this process at a time, those included that still hang; more are answered degraded
+    :param keys: encrypt the last good answers in a store that is named by its URL; None for answers in clear
     :raises SpecError: for settings that cannot be right
     """
 
@@ -84,6 +89,7 @@ class SyncCaller:
         settings: CallSettings | None = None,
         store: str | CallStore | None = None,
         max_threads: int = MOST_THREADS,
+        keys: KeySettings | None = None,
     ) -> None:
         self._settings = settings or CallSettings()
         self._request = request
@@ -92,7 +98,7 @@ class SyncCaller:
             raise SpecError("LastGood needs a store to keep answers in: set one, or drop the link")
         self._loops = ThreadLoops()
         self._threads = DaemonThreads(most=max_threads, at_end=self._loops.close_thread)
-        self._store = _opened(store, self._settings)
+        self._store = _opened(store, self._settings, keys)
         clocks = Clocks(monotonic=time.monotonic, epoch=time.time, random=random.random)
         self._state = SharedState(
             gate=None if self._store is None else self._store.gate(self._settings),
@@ -170,13 +176,14 @@ class SyncCaller:
         return link
 
 
-def _opened(store: str | CallStore | None, settings: CallSettings) -> CallStore | None:
+def _opened(store: str | CallStore | None, settings: CallSettings, keys: KeySettings | None) -> CallStore | None:
     if not isinstance(store, str):
+        require(store is None or keys is None, "keys must be given to the store where it was opened", "both")
         return store
     # SQLAlchemy is not needed by callers without a store.
     from airflow_provider_ai.adapters.store import open_store
 
-    return open_store(store, timeout_seconds=settings.store_seconds)
+    return open_store(store, timeout_seconds=settings.store_seconds, codec=open_codec(keys))
 
 
 def _imported(path: str) -> Any:

@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck, StoredClaimChecks
+from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.adapters.store.store import Store
@@ -33,6 +34,9 @@ from airflow_provider_ai.patterns.webhook_outbox import WebhookOutbox
 from airflow_provider_ai.runtime.process import undisturbed_loop
 from airflow_provider_ai.runtime.services import Pulse, health, owner_name, stopped_by_signals
 
+if TYPE_CHECKING:
+    from airflow_provider_ai.core.key_settings import KeySettings
+
 STORE_TIMEOUT_SECONDS = 10.0
 _STORE_PAUSE_SECONDS = 1.0
 _SMALL_BYTES = 16 * 1024
@@ -45,6 +49,7 @@ class WorkerJob:
     """Everything a worker needs: either ``handler``, or ``endpoint`` with ``request``.
 
     :param store: SQLAlchemy URL
+    :param keys: the same as those who submit; None for payloads and results in clear
     """
 
     transport: TransportSettings
@@ -56,6 +61,7 @@ class WorkerJob:
     endpoint: EndpointSettings | None = None
     request: Request | None = None
     webhook: WebhookSettings | None = None
+    keys: KeySettings | None = None
 
     def __post_init__(self) -> None:
         one = (self.handler is None) != (self.endpoint is None)
@@ -68,6 +74,7 @@ def run_worker(job: WorkerJob) -> WorkerMetrics:
 
     :raises SpecError: for settings that cannot be right: a handler that cannot be imported, a port that is taken
     :raises StoreSchemaError: when the store's tables are not those of this package
+    :raises EncryptionError: when results cannot be encrypted
     """
     with undisturbed_loop():
         return asyncio.run(_serve(job))
@@ -77,6 +84,8 @@ async def _serve(job: WorkerJob) -> WorkerMetrics:
     stop = asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(stopped_by_signals(partial(_note, stop)))
+        contents = _contents(job)
+        contents.prepare("result")
         store = open_store(job.store, timeout_seconds=STORE_TIMEOUT_SECONDS)
         stack.callback(store.close)
         transport = open_transport(job.transport)
@@ -87,7 +96,7 @@ async def _serve(job: WorkerJob) -> WorkerMetrics:
         worker = JobWorker(
             store=store.jobs(),
             transport=transport,
-            contents=_contents(job),
+            contents=contents,
             handler=handler,
             settings=job.worker,
             owner=owner_name(),
@@ -182,7 +191,7 @@ def _imported(target: str) -> Callable[..., Any]:
 def _contents(job: WorkerJob) -> InlineOrClaimCheck:
     uri = job.claim_check.uri
     claims = None if uri is None else StoredClaimChecks(uri, job.storage)
-    return InlineOrClaimCheck(claims, inline_limit_bytes=job.claim_check.inline_limit_bytes)
+    return InlineOrClaimCheck(claims, codec=open_codec(job.keys), inline_limit_bytes=job.claim_check.inline_limit_bytes)
 
 
 async def _outbox(job: WorkerJob, stack: AsyncExitStack, metrics: WorkerMetrics) -> WebhookOutbox | None:

@@ -113,7 +113,7 @@ def test_bytes_pass_through_the_codec(tmp_path: Path) -> None:
     with pytest.raises(json.JSONDecodeError):
         json.loads(Path(reference["uri"]).read_bytes())
     assert load_output(answer_with(reference), codec=codec) == {"a": 1}
-    assert codec.contexts == [{"uri": reference["uri"]}] * 2
+    assert codec.contexts == [{"what": "output", "uri": reference["uri"]}] * 2
 
 
 @pytest.mark.parametrize("name", ["triage", "group.call", "-1", "a=b_c"])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck, StoredClaimChecks
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.job_ports import ClaimChecks
 from airflow_provider_ai.core.jobs import Content
@@ -146,7 +147,7 @@ def test_names_that_could_leave_the_folder(name: str, tmp_path: Path) -> None:
 # --- inline or not
 
 
-class Doubling:
+class Doubling(IdentityCodec):
     """A codec that makes more of it, and notices another context."""
 
     name = "doubling"
@@ -194,10 +195,12 @@ def test_the_limit_is_on_what_is_sent(claims: ClaimChecks) -> None:
 
 
 def test_a_successor_reads_the_payload_of_its_predecessor() -> None:
-    """A redriven job has the same payload under another id."""
+    """A redriven job has the same payload under another id, and says which job it was first; another job has not."""
     contents = InlineOrClaimCheck(InMemoryClaimChecks(), codec=Doubling(), inline_limit_bytes=0)
-    packed = contents.pack(CANARY, kind="payload", job_id="first")
-    assert contents.unpack(packed, kind="payload", job_id="second") == CANARY
+    packed = contents.pack(CANARY, kind="payload", job_id="first", origin="first")
+    assert contents.unpack(packed, kind="payload", job_id="second", origin="first") == CANARY
+    with pytest.raises(ClaimCheckError, match="cannot be decoded"):
+        contents.unpack(packed, kind="payload", job_id="second", origin="another")
 
 
 def refused(contents: InlineOrClaimCheck, content: Content, kind: str = "payload") -> str:

@@ -106,7 +106,7 @@ def test_the_job_is_made_of_the_spec(tmp_path: Path) -> None:
     (job,) = runtime.jobs
     assert job["limits"] == Limits(concurrency=7)
     assert job["storage"] == StorageOptions(region="eu-west-1")
-    assert job.keys() == {"input", "endpoint", "request", "limits", "checkpoint", "sink", "storage"}
+    assert job.keys() == {"input", "endpoint", "request", "limits", "checkpoint", "sink", "storage", "keys"}
 
 
 # --- endings

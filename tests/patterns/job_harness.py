@@ -18,7 +18,7 @@ from airflow_provider_ai.core.job_ports import Delivery, OutgoingMessage, Transp
 from airflow_provider_ai.core.job_settings import WorkerSettings
 from airflow_provider_ai.core.jobs import Content, Job, JobState, NewJob, job_id
 from airflow_provider_ai.core.messages import decode_result
-from airflow_provider_ai.exceptions import ClaimCheckError
+from airflow_provider_ai.exceptions import ClaimCheckError, EncryptionError
 from airflow_provider_ai.patterns.job_worker import JobWorker
 from airflow_provider_ai.testing import InMemoryQueue, QueueFaults
 from airflow_provider_ai.testing.job_store import InMemoryJobStore
@@ -84,14 +84,20 @@ class ScriptedHandler:
 
 
 class Contents:
-    """Contents inline, as they are; ``lost`` makes claim checks lead nowhere."""
+    """Contents inline, as they are; ``lost`` makes claim checks lead nowhere, ``error`` is what the keys say."""
 
     lost = False
+    error: EncryptionError | None = None
 
-    def pack(self, data: bytes, *, kind: str, job_id: str) -> Content:
+    def prepare(self, kind: str) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def pack(self, data: bytes, *, kind: str, job_id: str, origin: str | None = None) -> Content:
+        self.prepare(kind)
         return Content(sha256=hashlib.sha256(data).hexdigest(), inline=data)
 
-    def unpack(self, content: Content, *, kind: str, job_id: str) -> bytes:
+    def unpack(self, content: Content, *, kind: str, job_id: str, origin: str | None = None) -> bytes:
         if self.lost or content.inline is None or hashlib.sha256(content.inline).hexdigest() != content.sha256:
             raise ClaimCheckError("not there")
         return content.inline

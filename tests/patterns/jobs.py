@@ -21,9 +21,9 @@ class Contents(InlineOrClaimCheck):
         self.unpacked: list[str] = []
         super().__init__(self.claims, inline_limit_bytes=inline_limit)
 
-    def unpack(self, content: Content, *, kind: str, job_id: str) -> bytes:
+    def unpack(self, content: Content, *, kind: str, job_id: str, origin: str | None = None) -> bytes:
         self.unpacked.append(job_id)
-        return super().unpack(content, kind=kind, job_id=job_id)
+        return super().unpack(content, kind=kind, job_id=job_id, origin=origin)
 
 
 @dataclass

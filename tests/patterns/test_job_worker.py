@@ -10,7 +10,13 @@ from airflow_provider_ai.core.job_claims import begun
 from airflow_provider_ai.core.job_handling import Ending, EndingKind, HandledJob
 from airflow_provider_ai.core.job_ports import OutgoingMessage
 from airflow_provider_ai.core.jobs import Job, JobState, NewJob, Outcome, job_id
-from airflow_provider_ai.exceptions import StoreUnavailableError
+from airflow_provider_ai.exceptions import (
+    KeyAccessError,
+    KeyRevokedError,
+    KeyUnavailableError,
+    StoreUnavailableError,
+    UnknownKeyError,
+)
 from airflow_provider_ai.patterns.dead_letters import SOURCE_QUEUE
 from tests.patterns.job_harness import REJECTED, SUBMISSION, Scene, done, later, now, play, retry, taking
 
@@ -357,6 +363,53 @@ def test_a_payload_that_is_lost_fails_its_job_in_the_end() -> None:
         await scene.stop_all()
         assert not scene.handler.calls
         assert scene.published() == [(job.job_id, FAILED, "payload_lost")]
+
+    play(main)
+
+
+@pytest.mark.parametrize("error", [KeyRevokedError("disabled"), KeyUnavailableError("down"), UnknownKeyError("which")])
+def test_without_its_key_a_job_is_left_for_later(error: KeyAccessError) -> None:
+    """Nothing is called that could not be kept, and no attempt is counted; once the key is there it is done."""
+
+    async def main() -> None:
+        scene = Scene(max_attempts=2)
+        (job,) = scene.submit()
+        scene.contents.error = error
+        scene.start()
+        await asyncio.sleep(600)
+        assert not scene.handler.calls
+        assert scene.published() == []
+        there = scene.store.job(job.job_id)
+        assert there is not None
+        assert (there.state, there.attempts) == (JobState.PENDING, 0)
+        scene.contents.error = None
+        await scene.until(scene.drained)
+        await scene.stop_all()
+        assert scene.handler.calls == {job.job_id: 1}
+
+    play(main)
+
+
+def test_a_result_that_is_paid_for_waits_for_the_key() -> None:
+    """The key was revoked while the model answered: the answer is kept as soon as it is back, and asked for once."""
+
+    async def main() -> None:
+        scene = Scene()
+        (job,) = scene.submit()
+
+        def revoked(_: HandledJob) -> Ending:
+            scene.contents.error = KeyRevokedError("disabled")
+            return Ending(kind=EndingKind.DONE, output=b"1")
+
+        scene.handler.script = revoked
+        scene.start(small_bytes=100)  # as small ones are packed, without a thread
+        await asyncio.sleep(300)
+        assert scene.published() == []
+        scene.contents.error = None
+        await scene.until(scene.drained)
+        await scene.stop_all()
+        assert scene.handler.calls == {job.job_id: 1}
+        assert [found[:2] for found in scene.published()] == [(job.job_id, SUCCEEDED)]
 
     play(main)
 

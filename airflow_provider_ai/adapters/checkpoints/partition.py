@@ -23,7 +23,12 @@ from typing import Any
 import pyarrow as pa
 
 from airflow_provider_ai.adapters.checkpoints import segments
-from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles, SealedPartition, done_name
+from airflow_provider_ai.adapters.checkpoints.partition_files import (
+    CHECKPOINT,
+    PartitionFiles,
+    SealedPartition,
+    done_name,
+)
 from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, Lock
 from airflow_provider_ai.core.frames import encode_frame
 from airflow_provider_ai.core.identity import digest
@@ -49,6 +54,7 @@ class PartitionCheckpoint:
         rotate_bytes: int = ROTATE_BYTES,
         rotate_records: int = ROTATE_RECORDS,
     ) -> None:
+        self._of_log = files.context("log")
         self.succeeded = RowSet(rows)
         self.given_up = RowSet(rows)
         self.given_up_before = RowSet(rows)
@@ -99,7 +105,7 @@ class PartitionCheckpoint:
 
     def record(self, outcome: Outcome) -> None:
         """Append an outcome. When this returns, a killed process has not lost it (object stores: after a sync)."""
-        payload = self._files.codec.encode(encode_outcome(outcome), context=self._files.context("log"))
+        payload = self._files.codec.encode(encode_outcome(outcome), context=self._of_log)
         frame = encode_frame(payload)
         with self._swap:
             if self._log is None:
@@ -120,6 +126,7 @@ class PartitionCheckpoint:
             log.sync()
         self._close_detached()
         self._seal(self._unsealed)
+        self._files.codec.prepare(CHECKPOINT)  # a key that was revoked ends the run while its answers can still be kept
 
     def show_life(self) -> None:
         """Renew the lease; PartitionBusyError when taken over."""

@@ -16,7 +16,10 @@ from airflow_provider_ai.core.outcomes import Outcome, Succeeded, decode_outcome
 from airflow_provider_ai.core.ports import Codec
 from airflow_provider_ai.core.report import QuarantineReason
 from airflow_provider_ai.core.rowset import RowSet
-from airflow_provider_ai.exceptions import CorruptCheckpointError
+from airflow_provider_ai.exceptions import CiphertextError, CorruptCheckpointError
+
+CHECKPOINT = "checkpoint"
+"""What the codec is told that these are."""
 
 
 def done_name(round_: int) -> str:
@@ -69,16 +72,21 @@ class LogContent:
 
 
 class PartitionFiles:
-    """The blobs of one partition through the codec. Reads only."""
+    """The blobs of one partition through the codec. Reads only.
 
-    def __init__(self, storage: CheckpointStorage, codec: Codec, *, where: str) -> None:
+    :param where: the folder, for people
+    :param place: the same wherever the checkpoints are moved to: what stored bytes are bound to
+    """
+
+    def __init__(self, storage: CheckpointStorage, codec: Codec, *, where: str, place: str | None = None) -> None:
         self.storage = storage
         self.codec = codec
         self.where = where
+        self._place = where if place is None else place
 
     def context(self, name: str) -> dict[str, str]:
-        """What binds stored bytes to their place."""
-        return {"partition": self.where, "name": name}
+        """What binds stored bytes to their place. The rows of an outcome are in the bytes themselves."""
+        return {"what": CHECKPOINT, "partition": self._place, "name": name}
 
     def sealed(self, round_: int) -> SealedPartition | None:
         """The seal of a round, or None while the partition is unfinished in it."""
@@ -107,7 +115,7 @@ class PartitionFiles:
                 "Airflow: clear its infer task): the records of that segment are then called again"
             )
         segments.check_name(name, stored, where=self.where)
-        return self.codec.decode(stored, context=self.context(segments.name_stem(name)))
+        return self._decoded(stored, self.context(segments.name_stem(name)), name)
 
     def outcomes(self, log: str) -> LogContent | None:
         """What a log holds, None when it is gone; a torn tail is ignored, damage elsewhere a CorruptCheckpointError."""
@@ -122,8 +130,15 @@ class PartitionFiles:
                 "Restore it from a backup, or delete it: its records will then be called (and paid for) again"
             ) from None
         context = self.context("log")
-        found = [decode_outcome(self.codec.decode(payload, context=context)) for payload in scan.payloads]
+        found = [decode_outcome(self._decoded(payload, context, log)) for payload in scan.payloads]
         return LogContent(outcomes=found, size=len(data))
+
+    def _decoded(self, stored: bytes, context: dict[str, str], name: str) -> bytes:
+        try:
+            return self.codec.decode(stored, context=context)
+        except CiphertextError as error:
+            failure = error.at(f"checkpoint {self.where}/{name}")
+        raise failure
 
     def good_tables(self, sealed: SealedPartition) -> Iterator[pa.Table]:
         """The tables of a sealed partition, every row once, one segment in memory at a time."""

@@ -22,14 +22,14 @@ from typing import TypeVar
 from airflow_provider_ai.adapters.checkpoints.documents import from_document, to_document
 from airflow_provider_ai.adapters.checkpoints.local_storage import LocalStorage
 from airflow_provider_ai.adapters.checkpoints.object_storage import ObjectStorage
-from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles
+from airflow_provider_ai.adapters.checkpoints.partition_files import CHECKPOINT, PartitionFiles
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
 from airflow_provider_ai.adapters.filesystems import open_filesystem
 from airflow_provider_ai.core.config import StorageOptions, Verb
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import Codec
 from airflow_provider_ai.core.report import PlanReference
-from airflow_provider_ai.exceptions import CorruptCheckpointError
+from airflow_provider_ai.exceptions import CiphertextError, CorruptCheckpointError
 
 T = TypeVar("T")
 
@@ -85,8 +85,9 @@ class PlanStore:
         data = self._storage.folder(key).read("manifest.json")
         if data is None:
             return None
+        stored = self._decoded(data, key)
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            manifest = Manifest.from_json(data)
+            manifest = Manifest.from_json(stored)
             if manifest.fingerprint == fingerprint:
                 return manifest
         raise CorruptCheckpointError(
@@ -98,7 +99,7 @@ class PlanStore:
         """Write the plan, once: a second call with the same key writes the same bytes."""
         folder = self._storage.folder(key)
         if folder.read("manifest.json") is None:
-            folder.write("manifest.json", manifest.to_json())
+            folder.write("manifest.json", self._codec.encode(manifest.to_json(), context=_context(key)))
 
     def current_pass(self, key: str) -> Pass:
         """The pass a resume goes on with."""
@@ -118,7 +119,26 @@ class PlanStore:
         """The blobs of one partition in the plan's epoch."""
         key = key_of(plan)
         name = f"e{plan.epoch:03d}/p{index:05d}"
-        return PartitionFiles(self._storage.folder(key).folder(name), self._codec, where=f"{plan.directory}/{name}")
+        storage = self._storage.folder(key).folder(name)
+        return PartitionFiles(storage, self._codec, where=f"{plan.directory}/{name}", place=f"{key}/{name}")
+
+    def prepare(self) -> None:
+        """See that checkpoints can be written, as far as keys are concerned, before anything is paid for.
+
+        :raises EncryptionError: when they cannot
+        """
+        self._codec.prepare(CHECKPOINT)
+
+    def _decoded(self, data: bytes, key: str) -> bytes:
+        try:
+            return self._codec.decode(data, context=_context(key))
+        except CiphertextError as error:
+            failure = error.at(f"{self.directory(key)}/manifest.json")
+        raise failure
+
+
+def _context(key: str) -> dict[str, str]:
+    return {"what": CHECKPOINT, "plan": key, "name": "manifest"}
 
 
 def key_of(plan: PlanReference) -> str:

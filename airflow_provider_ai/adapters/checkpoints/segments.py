@@ -25,6 +25,7 @@ from airflow_provider_ai.core.arrow_arrays import (
     numbers_of,
     text_array,
 )
+from airflow_provider_ai.core.envelope_mark import is_envelope
 from airflow_provider_ai.core.outcomes import OUTPUT_PREFIX, Quarantined, Succeeded
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import CorruptCheckpointError
@@ -120,7 +121,7 @@ def output_columns(schema: pa.Schema) -> list[list[str]]:
 
 def segment_name(kind: str, stem: str, stored: bytes) -> str:
     """The name that says what a segment's stored bytes must hash to."""
-    return f"{kind}-{stem}-{hashlib.sha256(stored).hexdigest()[:16]}.arrow"
+    return f"{kind}-{stem}-{_checksum(stored)}.arrow"
 
 
 def name_stem(name: str) -> str:
@@ -131,11 +132,21 @@ def name_stem(name: str) -> str:
 def check_name(name: str, stored: bytes, *, where: str) -> None:
     """CorruptCheckpointError, naming the file, when the stored bytes are not the ones the name promises."""
     expected = name.removesuffix(".arrow").rsplit("-", 1)[-1]
-    if hashlib.sha256(stored).hexdigest()[:16] != expected:
+    if _checksum(stored) != expected:
         raise CorruptCheckpointError(
             f"checkpoint segment {where}/{name} is corrupt: its bytes do not match the checksum in its name. "
             "Restore it from a backup, or delete it: its records will then be called (and paid for) again"
         )
+
+
+def _checksum(stored: bytes) -> str:
+    """Of what stays when the data key of an encrypted segment is wrapped by another key: so does its name, then."""
+    lasting: bytes | memoryview = stored
+    if is_envelope(stored):
+        from airflow_provider_ai.core.envelope import lasting_part
+
+        lasting = lasting_part(stored)
+    return hashlib.sha256(lasting).hexdigest()[:16]
 
 
 def _facts(outcome: Succeeded) -> list[tuple[int, int, int, int]]:

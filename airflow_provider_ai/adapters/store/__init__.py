@@ -16,18 +16,26 @@ if TYPE_CHECKING:
 
     from airflow_provider_ai.adapters.store.database import Database
     from airflow_provider_ai.adapters.store.store import Store
+    from airflow_provider_ai.core.ports import Codec
 
 
-def open_store(url: str, *, timeout_seconds: float = 1.0, clock: Callable[[], float] | None = None) -> Store:
+def open_store(
+    url: str,
+    *,
+    timeout_seconds: float = 1.0,
+    clock: Callable[[], float] | None = None,
+    codec: Codec | None = None,
+) -> Store:
     """The store behind a SQLAlchemy URL, ``sqlite:///path`` or ``postgresql://…``. Connects on first use.
 
     :param timeout_seconds: of one statement, or of the wait for another writer; a connection gets 2 s at least
     :param clock: epoch seconds, for tests; ``None`` for the server's (PostgreSQL) or this machine's (SQLite)
+    :param codec: between data and the database; ``None``: answers and dead letters are kept as they are
     :raises SpecError: for a URL that cannot be used
     """
     from airflow_provider_ai.adapters.store.store import Store
 
-    return Store(_database(_parsed(url), timeout_seconds, clock))
+    return Store(_database(_parsed(url), timeout_seconds, clock), codec)
 
 
 def _parsed(url: str) -> URL:

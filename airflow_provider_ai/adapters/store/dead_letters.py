@@ -87,4 +87,4 @@ class StoredDeadLetters:
 
 
 def _context(letter_id: str) -> dict[str, str]:
-    return {"kind": "dead letter", "letter_id": letter_id}
+    return {"what": "dead-letter", "letter_id": letter_id}

@@ -1,7 +1,8 @@
 """The last good answers, kept in the store through the codec. They are a help, so none is ever worth a failure.
 
-An answer that cannot be decoded (another codec or key, a damaged row) counts as absent, with a warning. Keys are opaque
-and, as they stand for an input, are not logged either.
+An answer that cannot be decoded (another codec or key, a damaged row) counts as absent, with a warning, and one that
+cannot be encoded is not kept. Keys are hashes of inputs: they are not logged, and under a codec that encrypts they are
+hashed once more under its key, for an input with few possible values could be guessed from a plain hash.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.store.database import Database
 from airflow_provider_ai.adapters.store.tables import GOOD_ANSWERS
 from airflow_provider_ai.core.call_ports import GoodAnswer
+from airflow_provider_ai.exceptions import EncryptionError
 
 if TYPE_CHECKING:
     from airflow_provider_ai.adapters.store.store import Store
@@ -60,6 +62,11 @@ class GoodAnswerStore:
 
     def load(self, key: str) -> GoodAnswer | None:
         """The answer kept under ``key``, however old; None when there is none that can be read."""
+        try:
+            key = self._codec.opaque(key)
+        except EncryptionError as error:
+            log.warning("%s: good answers cannot be looked up: %s", self._store.where, error)
+            return None
         with self._store.session() as session:
             row = session.run(self._load, {"of_key": key, **self._store.database.moment()}).first()
         if row is None:
@@ -76,7 +83,12 @@ class GoodAnswerStore:
 
         :param output: plain JSON values
         """
-        data = self._codec.encode(orjson.dumps(output), context=_context(key))
+        try:
+            key = self._codec.opaque(key)
+            data = self._codec.encode(orjson.dumps(output), context=_context(key))
+        except EncryptionError as error:
+            log.warning("%s: a good answer cannot be encrypted: not kept (%s)", self._store.where, error)
+            return
         moment = self._store.database.moment()
         with self._store.session() as session:
             if len(data) > self._max_bytes:

@@ -6,7 +6,6 @@ and however often a reply is delivered, and to however many dispatchers, it arri
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -50,12 +49,13 @@ class StoredInbox:
 
     def keep_unknown(self, message: bytes, *, job_id: str | None, via: str, reason: str) -> None:
         """Keep a reply that belongs to no job, for people to look at; one that comes again is kept once."""
+        digest = self._store.codec.digest(message)
         row = {
-            "digest": hashlib.sha256(message).hexdigest(),
+            "digest": digest,
             "job_id": job_id,
             "via": via,
             "reason": reason,
-            "message": message,
+            "message": self._store.codec.encode(message, context={"what": "dead-letter", "digest": digest}),
         }
         with self._store.durable_session() as session:
             session.run(self._inbox.keep_unknown, {**row, **self._moment()})

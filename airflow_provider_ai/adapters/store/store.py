@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.store import schema
 from airflow_provider_ai.adapters.store.database import Database, Session
 from airflow_provider_ai.adapters.store.dead_letters import StoredDeadLetters
@@ -12,15 +13,20 @@ from airflow_provider_ai.adapters.store.gate import SharedGate
 from airflow_provider_ai.adapters.store.good_answers import GoodAnswerStore
 from airflow_provider_ai.adapters.store.jobs import StoredJobs
 from airflow_provider_ai.core.call_settings import CallSettings
+from airflow_provider_ai.core.ports import Codec
 
 _UPGRADE_SECONDS = 60.0
 
 
 class Store:
-    """Sessions on a store. Thread-safe; a child process opens connections of its own."""
+    """Sessions on a store. Thread-safe; a child process opens connections of its own.
 
-    def __init__(self, database: Database) -> None:
+    :param codec: between data and the database; what jobs bring with them has passed theirs already
+    """
+
+    def __init__(self, database: Database, codec: Codec | None = None) -> None:
         self.database = database
+        self.codec: Codec = codec or IdentityCodec()
         self._durable: Database | None = None
         self._jobs: StoredJobs | None = None
         self._ready = False
@@ -39,7 +45,7 @@ class Store:
 
     def answers(self) -> GoodAnswerStore:
         """Last good answers."""
-        return GoodAnswerStore(self)
+        return GoodAnswerStore(self, codec=self.codec)
 
     def jobs(self) -> StoredJobs:
         """Jobs and the inbox; always the same ones, whose threads share commits."""
@@ -49,7 +55,7 @@ class Store:
 
     def dead_letters(self) -> StoredDeadLetters:
         """Dead letters."""
-        return StoredDeadLetters(self)
+        return StoredDeadLetters(self, codec=self.codec)
 
     def prepare(self) -> None:
         """Connect, and make the tables when there are none yet; the first session would do it."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import pytest
 import sqlalchemy as sa
 
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.store import good_answers
 from airflow_provider_ai.adapters.store.good_answers import GoodAnswerStore
 from airflow_provider_ai.adapters.store.store import Store
@@ -17,7 +18,7 @@ from tests.adapters.store.conftest import OpenStore, TestClock
 SECRET = "canary-7f3a"
 
 
-class Reversing:
+class Reversing(IdentityCodec):
     """A codec that shows: bytes backwards, bound to their context."""
 
     name = "reversing"

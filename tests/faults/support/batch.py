@@ -129,6 +129,7 @@ class Batch:
     interval_seconds: float = 0.2
     limits: dict[str, Any] = field(default_factory=dict)
     endpoint: dict[str, Any] = field(default_factory=dict)
+    encryption: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     runs: list[Run] = field(default_factory=list)
 
@@ -222,4 +223,5 @@ class Batch:
             "limits": self.limits,
             "checkpoint": {"uri": self.checkpoint_uri, "interval_seconds": self.interval_seconds},
             "sink": {"url": self.sink_url, "table": TABLE},
+            **({"encryption": self.encryption} if self.encryption else {}),
         }

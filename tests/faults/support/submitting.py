@@ -90,9 +90,9 @@ class MortalQueue(Mortal):
 
 
 class MortalContents(Mortal):
-    def pack(self, data: bytes, *, kind: str, job_id: str) -> Content:
+    def pack(self, data: bytes, *, kind: str, job_id: str, origin: str | None = None) -> Content:
         self._death.at("before a claim check")
-        packed: Content = self._real.pack(data, kind=kind, job_id=job_id)
+        packed: Content = self._real.pack(data, kind=kind, job_id=job_id, origin=origin)
         if packed.ref is not None:
             self._death.at("after a claim check")
         return packed
