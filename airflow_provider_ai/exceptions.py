@@ -38,7 +38,9 @@
     ├── UndecodableMessageError         a message that is none; it goes to the dead letters
     ├── StoreError                      the store cannot be used as it is; calls go on without it
     │   ├── StoreUnavailableError       the store is down, locked or too slow
-    │   └── StoreSchemaError            its tables are older or newer than this package
+    │   ├── StoreSchemaError            its tables are older or newer than this package
+    │   └── AuditError                  an audit event is refused: what it is about is not done
+    │       └── AuditUnavailableError   the audit's store or heads are down; a retry can help
     └── QueueError                      a queue refuses what is asked; a plain retry cannot help
         ├── QueueUnavailableError       the queue is down or throttled; a retry can help
         └── MessagesRefusedError        a queue does not take these messages; all others were sent
@@ -214,6 +216,17 @@ class StoreUnavailableError(StoreError):
 
 class StoreSchemaError(StoreError):
     """The store's tables are not those of this package. The message says which of the two to upgrade."""
+
+
+class AuditError(StoreError):
+    """An event cannot be audited, so what it is about is not done. What was paid for is kept."""
+
+
+class AuditUnavailableError(AuditError, StoreUnavailableError):
+    """The audit's store, or the place of its heads, does not answer. A retry goes on where it was.
+
+    Whoever waits for a store that is down waits for this one, too.
+    """
 
 
 class QueueError(AIProviderError):

@@ -21,7 +21,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "AI integration patterns",
         "description": "Synchronous, asynchronous and batch integration patterns for AI services.",
         "versions": [__version__],
-        "connection-types": [_ai_endpoint(), _ai_jobs(), _ai_keys()],
+        "connection-types": [_ai_endpoint(), _ai_jobs(), _ai_keys(), _ai_audit()],
         "config": {
             "ai_patterns": {
                 "description": "The AI integration patterns.",
@@ -32,6 +32,20 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": None,
                         "default": "ai_jobs",
+                    },
+                    "audit_conn_id": {
+                        "description": "Connection of type AI audit; without it nothing is audited.",
+                        "version_added": __version__,
+                        "type": "string",
+                        "example": None,
+                        "default": "ai_audit",
+                    },
+                    "audit_required": {
+                        "description": "Whether tasks fail where that connection is missing.",
+                        "version_added": __version__,
+                        "type": "boolean",
+                        "example": None,
+                        "default": "False",
                     },
                 },
             },
@@ -206,6 +220,59 @@ def _ai_keys() -> dict[str, Any]:
             ),
             "data_key_bytes": _field(
                 "Bytes per data key", "17179869184 when empty.", type=["integer", "null"], minimum=1
+            ),
+        },
+    }
+
+
+def _ai_audit() -> dict[str, Any]:
+    """The connection form of the audit. Its fields are the extras that `hooks/audit.py` reads."""
+    return {
+        "connection-type": "ai_audit",
+        "hook-class-name": "airflow_provider_ai.hooks.audit.AIAuditHook",
+        "hook-name": "AI audit",
+        "ui-field-behaviour": {
+            "hidden-fields": ["schema", "login"],
+            "relabeling": {"host": "Folder of heads", "port": "Port (for Test)", "password": "Key of record keys"},
+            "placeholders": {"host": "s3://audit-heads/ai or an absolute path", "port": "443"},
+        },
+        "conn-fields": {
+            "signing_key": _field(
+                "Signing key",
+                "Ed25519 private key (PEM) that heads are signed with: airflow-ai audit keygen.",
+                type=TEXT,
+                format="password",
+            ),
+            "purpose": _field("Purpose of use", "A word such as HL7's TREAT or HOPERAT.", type=TEXT),
+            "on_audit_failure": _field(
+                "On audit failure",
+                "fail: what cannot be audited is not done; continue: it is, and the loss is audited.",
+                type=["string"],
+                enum=["fail", "continue"],
+                default="fail",
+            ),
+            "store_conn_id": _field(
+                "Store connection",
+                "Of the store of events; its role needs INSERT only. ai_store when empty.",
+                type=TEXT,
+            ),
+            "aws_conn_id": _field("AWS connection", "For heads on S3; aws_default when empty.", type=TEXT),
+            "object_lock": _field(
+                "Object Lock",
+                "Of heads on S3; none only for a bucket that has none.",
+                type=["string"],
+                enum=["compliance", "governance", "none"],
+                default="compliance",
+            ),
+            "retain_days": _field(
+                "Retention (days)", "How long S3 refuses to delete a head; 2192 when empty.", type=["integer", "null"]
+            ),
+            "timeout_seconds": _field("Timeout (seconds)", "Of keeping an event; 5 when empty.", type=NUMBER),
+            "head_interval_seconds": _field("Head interval (seconds)", "10 when empty.", type=NUMBER),
+            "head_lag_seconds": _field(
+                "Head lag (seconds)",
+                "Without a head for so long, nothing is audited any more; 120 when empty.",
+                type=NUMBER,
             ),
         },
     }

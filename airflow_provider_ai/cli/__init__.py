@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from airflow_provider_ai import __version__
 from airflow_provider_ai.cli import (
+    audit_arguments,
     batch_arguments,
     call_arguments,
     choose_arguments,
@@ -35,6 +36,7 @@ AI services called the right way, without Airflow: one synchronous call with a d
 through queues with workers that do each of them once, or a batch over a dataset, checkpointed and published exactly
 once. `choose` says which of them fits."""
 _COMMANDS = (
+    audit_arguments,
     batch_arguments,
     call_arguments,
     choose_arguments,

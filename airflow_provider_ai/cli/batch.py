@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import BAD_SPEC, COMPLETE, Endings, attempt
 from airflow_provider_ai.cli.progress import OnProgress, logging_to, shown_on
 from airflow_provider_ai.cli.stopping import stopped_by_signals
@@ -128,6 +129,7 @@ def _job(path: str, runtime: BatchRuntime | None, *, need_api_key: bool) -> tupl
         sink=spec.sink,
         storage=spec.storage,
         keys=spec.keys,
+        **audited(spec.audit, "submitter"),
     )
     return job, runtime
 

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import COMPLETE, Endings, attempt
 from airflow_provider_ai.cli.progress import logging_to
 from airflow_provider_ai.exceptions import SpecError
@@ -45,6 +46,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             settings=spec.settings,
             store=spec.store,
             **({} if spec.keys is None else {"keys": spec.keys}),
+            **audited(spec.audit, "submitter"),
         ) as caller:
             answer: Answer = caller.call(inputs)
         return answer

@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
 from airflow_provider_ai.cli.spec_keys import (
     ANYTHING,
+    AUDIT_KEYS,
     NUMBER,
     TEXT,
     SpecShape,
@@ -35,6 +37,7 @@ from airflow_provider_ai.cli.spec_parts import (
     read_toml,
     unused_keys,
 )
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings
 from airflow_provider_ai.core.config import EndpointSettings
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, Static, check_chain
@@ -50,6 +53,7 @@ CALL = SpecShape(
         "breaker": kinds_of(BreakerSettings),
         "store": {"url": TEXT},
         "encryption": ENCRYPTION_KEYS,
+        "audit": AUDIT_KEYS,
     },
     required={"endpoint": required_keys(EndpointSettings)},
 )
@@ -76,6 +80,7 @@ class CallSpec:
     fallback: tuple[Link, ...]
     store: str | None
     keys: KeySettings | None = None
+    audit: AuditSettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -103,14 +108,16 @@ def _build(folder: Path, tables: dict[str, Table], links: Any, environ: Mapping[
         breaker = BreakerSettings(**tables["breaker"])
     with in_table("call"):
         settings = CallSettings(**tables["call"], breaker=breaker)
-    store = tables["store"].get("url")
+    given = tables["store"].get("url")
+    store = None if given is None else database_url(given, folder)
     return CallSpec(
         endpoint=endpoint,
         request=request,
         settings=settings,
         fallback=_chain(links, table, folder, environ),
-        store=None if store is None else database_url(store, folder),
+        store=store,
         keys=encryption_settings(tables["encryption"], folder, environ),
+        audit=audit_settings(tables["audit"], folder, environ, store=store),
         unused=unused_keys(table, request),
     )
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import Any
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import attempt
 from airflow_provider_ai.cli.progress import logging_to
 from airflow_provider_ai.cli.stopping import stopped_by_signals
@@ -29,6 +30,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             claim_check=spec.claim_check,
             storage=spec.storage,
             keys=spec.keys,
+            **audited(spec.audit, "dispatcher"),
         )
         return (run_dispatcher if runtime is None else runtime)(job, stop=stop)
 

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import COMPLETE, FAILED, Endings, attempt
 from airflow_provider_ai.cli.progress import logging_to
 from airflow_provider_ai.exceptions import SpecError, StoreSchemaError
@@ -51,7 +52,9 @@ def _open(path: str, runtime: Any) -> Desk:
     spec = load_job_spec(path, need_secrets=False)
     from airflow_provider_ai.runtime.dead_letters import open_dead_letter_desk
 
-    opened: Desk = (runtime or open_dead_letter_desk)(spec.transport, spec.store, spec.dispatcher, spec.keys)
+    opened: Desk = (runtime or open_dead_letter_desk)(
+        spec.transport, spec.store, spec.dispatcher, spec.keys, **audited(spec.audit, "operator")
+    )
     return opened
 
 

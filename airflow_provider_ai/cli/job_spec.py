@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
 from airflow_provider_ai.cli.spec_keys import (
+    AUDIT_KEYS,
     CREDENTIALS,
     NAMES,
     REQUEST_CLASSES,
@@ -36,6 +38,7 @@ from airflow_provider_ai.cli.spec_parts import (
     read_toml,
     unused_keys,
 )
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import EndpointSettings, StorageOptions
 from airflow_provider_ai.core.job_settings import (
@@ -67,6 +70,7 @@ JOBS = SpecShape(
         "handler": kinds_of(HandlerSettings),
         "encryption": ENCRYPTION_KEYS,
         "endpoint": {**endpoint_keys(), "columns": NAMES},
+        "audit": AUDIT_KEYS,
     },
     required={"transport": required_keys(TransportSettings), "store": ["url"]},
 )
@@ -91,6 +95,7 @@ class JobSpec:
     endpoint: EndpointSettings | None
     request: AnyRequest | None
     keys: KeySettings | None = None
+    audit: AuditSettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -130,11 +135,12 @@ def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], n
         dispatcher = DispatcherSettings(**tables["dispatcher"])
     with in_table("handler"):
         handler = HandlerSettings(**tables["handler"]) if tables["handler"] else None
+    store, storage = database_url(tables["store"]["url"], folder), StorageOptions(**tables["storage"])
     return JobSpec(
         transport=_transport(tables["transport"], folder, environ),
-        store=database_url(tables["store"]["url"], folder),
+        store=store,
         claim_check=claim_check,
-        storage=StorageOptions(**tables["storage"]),
+        storage=storage,
         worker=worker,
         dispatcher=dispatcher,
         webhook=_webhook(tables["webhook"], folder, environ, need_secrets),
@@ -142,6 +148,7 @@ def _build(folder: Path, tables: dict[str, Table], environ: Mapping[str, str], n
         endpoint=endpoint,
         request=request,
         keys=encryption_settings(tables["encryption"], folder, environ),
+        audit=audit_settings(tables["audit"], folder, environ, store=store, storage=storage),
         unused=unused,
     )
 

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import BAD_SPEC, COMPLETE, FAILED, Endings, attempt
 from airflow_provider_ai.cli.progress import logging_to, shown_on
 from airflow_provider_ai.cli.stopping import stopped_by_signals
@@ -163,6 +164,7 @@ def _client(spec: JobSpec, runtime: Any) -> JobClient:
         claim_check=spec.claim_check,
         storage=spec.storage,
         keys=spec.keys,
+        **audited(spec.audit, "submitter"),
     )
     return client
 
@@ -184,6 +186,7 @@ def _dispatcher(spec: JobSpec, arguments: argparse.Namespace) -> AbstractContext
             claim_check=spec.claim_check,
             storage=spec.storage,
             keys=spec.keys,
+            **audited(spec.audit, "dispatcher"),
         )
     )
 

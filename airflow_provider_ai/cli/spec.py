@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_ai.cli.audit_spec import audit_settings
 from airflow_provider_ai.cli.encryption_spec import ENCRYPTION_KEYS, encryption_settings
 from airflow_provider_ai.cli.spec_keys import BATCH, REQUEST_CLASSES, SpecShape, Table, require_key
 from airflow_provider_ai.cli.spec_parts import (
@@ -25,6 +26,7 @@ from airflow_provider_ai.cli.spec_parts import (
     read_toml,
     unused_keys,
 )
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
     EndpointSettings,
@@ -56,6 +58,7 @@ class BatchSpec:
     sink: SinkSettings
     storage: StorageOptions | None = None
     keys: KeySettings | None = None
+    audit: AuditSettings | None = None
     unused: tuple[str, ...] = ()
 
 
@@ -72,8 +75,13 @@ def load_batch_spec(
     environ = os.environ if environ is None else environ
     try:
         tables = SHAPE.check(read_toml(file))
+        audit = None
+        if need_api_key:
+            storage = StorageOptions(**tables["storage"])
+            audit = audit_settings(tables["audit"], file.parent, environ, store=None, storage=storage)
         keys = encryption_settings(tables["encryption"], file.parent, environ)
-        return _build(file, tables, api_key(tables["endpoint"], environ, needed=need_api_key), keys)
+        secret = api_key(tables["endpoint"], environ, needed=need_api_key)
+        return replace(_build(file, tables, secret, keys), audit=audit)
     except SpecError as error:
         raise SpecError(f"{path}: {error}") from None
 

@@ -12,6 +12,7 @@ from dataclasses import MISSING, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
     EndpointSettings,
@@ -100,6 +101,18 @@ def kinds_of(settings: type, *, leave_out: Sequence[str] = ()) -> dict[str, _Kin
     return {name: _kind_of(hints[name]) for name in names}
 
 
+AUDIT_KEYS = {
+    **kinds_of(AuditSettings, leave_out=("hmac_key", "signing_key", "storage")),
+    "on": _KIND_OF_HINT[bool],
+    "hmac_key_env": TEXT,
+    "hmac_key_file": TEXT,
+    "signing_key_env": TEXT,
+    "signing_key_file": TEXT,
+    "public_key_files": NAMES,
+}
+"""What an ``[audit]`` table takes; its secrets are named, and are elsewhere."""
+
+
 def request_keys(request: RequestClass) -> set[str]:
     """The keys of ``[endpoint]`` that this class of request takes."""
     return kinds_of(request).keys() - set(_SET_ELSEWHERE)
@@ -122,6 +135,7 @@ def _batch_keys() -> dict[str, dict[str, _Kind]]:
     known["limits"]["records_per_request"] = WHOLE
     for name in CREDENTIALS:
         del known["storage"][name]
+    known["audit"] = AUDIT_KEYS
     return known
 
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import Endings, attempt
 from airflow_provider_ai.cli.progress import logging_to
 from airflow_provider_ai.exceptions import SpecError, StoreSchemaError
@@ -48,6 +49,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
             endpoint=spec.endpoint,
             request=spec.request,
             webhook=spec.webhook,
+            **audited(spec.audit, "worker"),
         )
         return (run_worker if runtime is None else runtime)(job)
 

@@ -18,4 +18,5 @@ THROTTLED: Final = "throttled"  # HTTP 429
 SERVER_ERROR: Final = "server_error"  # HTTP 5xx
 REJECTED: Final = "rejected"  # another 4xx, or a redirect
 TOO_LARGE: Final = "too_large"  # more than max_response_bytes
+AUDIT_UNAVAILABLE: Final = "audit_unavailable"  # it cannot be audited: nothing was sent, or its answer is withheld
 INTERNAL: Final = "internal"  # an error of this package or of your own code, named in detail

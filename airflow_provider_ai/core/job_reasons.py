@@ -21,6 +21,7 @@ HANDLER_ERROR: Final = "handler_error"  # the handler raised
 NO_THREAD: Final = "no_thread"  # all threads for plain functions are busy or were left behind
 INVALID_RESULT: Final = "invalid_result"  # the handler's result is no plain JSON
 REQUEST_REFUSED: Final = "request_refused"  # the queue does not take its request
+AUDIT_UNAVAILABLE: Final = "audit_unavailable"  # it cannot be audited now, so nothing was sent
 RESULT_NOT_KEPT: Final = "result_not_kept"  # the result could not be stored
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:-]{0,63}")

@@ -18,6 +18,7 @@ from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import require
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
+from airflow_provider_ai.hooks.audit import audit_settings
 from airflow_provider_ai.hooks.extras import ConnectionFields, boolean, number, parse_extras, whole
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID, aws_access, storage_options
 
@@ -168,6 +169,7 @@ class AIJobsHook(BaseHook):
             claim_check=found.claim_check,
             storage=storage_options((uri, *uris), found.aws_conn_id or DEFAULT_AWS_CONN_ID),
             keys=keys_of(found.keys_conn_id),
+            audit=audit_settings(),
         )
 
     def test_connection(self) -> tuple[bool, str]:

@@ -139,7 +139,7 @@ class AIBatchInferenceOperator(BatchOperator):
 
         plan, index = plan_reference(self.partition), int(self.partition["partition"])
         side_by_side = min(self.max_active_tis_per_dagrun or 1, plan.partitions)
-        job = self.job(limits=shared_limits(self.limits, tasks=side_by_side))
+        job = self.job(limits=shared_limits(self.limits, tasks=side_by_side), context=context)
         log.info("Partition %s of %s: %s", index + 1, plan.partitions, self.partition.get("label", ""))
 
         def call(note: OnProgress) -> PartitionReport:
@@ -180,7 +180,8 @@ class AIPublishOperator(_AfterInference):
         """Counts of the rows in the table."""
         from airflow_provider_ai.runtime.batch_inference import publish_batch
 
-        plan, job, run_id = plan_reference(self.plan), self.job(with_sink=True), context["ti"].run_id
+        plan, run_id = plan_reference(self.plan), context["ti"].run_id
+        job = self.job(with_sink=True, context=context)
 
         def call(note: OnProgress) -> PublishReport:
             return publish_batch(job, plan, run_id=run_id, on_progress=note, stop=self._stop_token())

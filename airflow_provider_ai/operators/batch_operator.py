@@ -19,6 +19,7 @@ from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.hooks.ai_endpoint import AIEndpointHook
+from airflow_provider_ai.hooks.audit import task_audit
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID, storage_options
 from airflow_provider_ai.operators.attended import STOP_WAIT_SECONDS, OnProgress, ProgressReporter, attend
 from airflow_provider_ai.operators.errors import airflow_error
@@ -148,8 +149,11 @@ class BatchOperator(BaseOperator):
             self._stop = StopToken()
         return self._stop
 
-    def job(self, *, limits: Limits | None = None, with_sink: bool = False) -> BatchJob:
-        """The batch with its connections resolved. Main thread only. The sink only where it is written or read."""
+    def job(self, *, limits: Limits | None = None, with_sink: bool = False, context: Context | None = None) -> BatchJob:
+        """The batch with its connections resolved. Main thread only. The sink only where it is written or read.
+
+        :param context: of a task that touches records: it is audited, where the audit is on
+        """
         from airflow_provider_ai.runtime.batch_inference import BatchJob
 
         endpoint = AIEndpointHook(self.endpoint_conn_id)
@@ -162,6 +166,7 @@ class BatchOperator(BaseOperator):
             sink=self._sink_settings() if with_sink else None,
             storage=storage_options((self.input, self.checkpoint_uri), self.aws_conn_id),
             keys=endpoint.keys(),
+            audit=None if context is None else task_audit(context),
         )
 
     def _sink_settings(self) -> SinkSettings:

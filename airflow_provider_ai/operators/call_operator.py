@@ -23,6 +23,7 @@ from airflow_provider_ai.core.fallback import Link
 from airflow_provider_ai.core.identity import endpoint_name
 from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.exceptions import SpecError
+from airflow_provider_ai.hooks.audit import task_audit
 from airflow_provider_ai.hooks.storage import DEFAULT_AWS_CONN_ID
 from airflow_provider_ai.operators.call_connections import CallConnections, resolve_connections
 from airflow_provider_ai.operators.call_metrics import count_answer
@@ -153,7 +154,7 @@ class CallOperator(HiddenFieldsOperator):
         """Ask the endpoint, count the answer, and put its output where it belongs."""
         from airflow_provider_ai.runtime.sync_call import SyncCaller
 
-        connections = self._connections()
+        connections, audit = self._connections(), task_audit(context)
         with SyncCaller(
             endpoint=connections.endpoint,
             request=request,
@@ -161,6 +162,7 @@ class CallOperator(HiddenFieldsOperator):
             settings=self.settings,
             store=connections.store,
             keys=connections.keys,
+            audit=audit,
         ) as caller:
             answer = caller.call(inputs)
         count_answer(answer, endpoint=endpoint_name(connections.endpoint))

@@ -14,6 +14,7 @@ from airflow.providers.common.compat.sdk import BaseOperator, Context
 
 from airflow_provider_ai.core.config import require
 from airflow_provider_ai.hooks.ai_jobs import DEFAULT_CONN_ID, AIJobsHook
+from airflow_provider_ai.hooks.audit import task_actor
 from airflow_provider_ai.operators.hidden_fields import explained
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ class AIRedriveOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, int]:
         """``{"letters", "jobs", "sent", "skipped"}``; see :class:`Redriven`."""
-        done: dict[str, int] = explained(self._redrive)
+        done: dict[str, int] = explained(lambda: self._redrive(context))
         return done
 
-    def _redrive(self) -> dict[str, int]:
+    def _redrive(self, context: Context) -> dict[str, int]:
         from airflow_provider_ai.core.job_settings import DispatcherSettings
         from airflow_provider_ai.runtime.dead_letters import open_dead_letter_desk
 
@@ -67,7 +68,12 @@ class AIRedriveOperator(BaseOperator):
         def chosen(letter: DeadLetter) -> bool:
             return (ids is None or letter.job_id in ids) and (not self.reason or letter.reason == self.reason)
 
-        with open_dead_letter_desk(settings.transport, settings.store, DispatcherSettings(), settings.keys) as desk:
+        audit = None
+        if settings.audit is not None:
+            audit = settings.audited_by(task_actor(context, "operator"), role="operator")
+        with open_dead_letter_desk(
+            settings.transport, settings.store, DispatcherSettings(), settings.keys, audit=audit
+        ) as desk:
             log.info("%s dead letters were taken out of their queue", f"{desk.take_all():,}")
             done = asdict(desk.redrive(chosen))
         log.info("%s jobs are submitted anew; %s letters stay", f"{done['jobs']:,}", f"{done['skipped']:,}")

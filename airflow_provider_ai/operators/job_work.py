@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+from airflow_provider_ai.core.audit import Actor
 from airflow_provider_ai.core.config import InputSettings, SinkSettings
 from airflow_provider_ai.core.identity import scope_name
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitVerdict, without_result
@@ -55,11 +56,13 @@ class JobWork:
     """The work on one submission.
 
     :param stop: ends the work; what has not begun by then is cancelled, and submitted again by a task that runs again
+    :param actor: who does it, for the audit
     """
 
     settings: JobSettings
     submission: Submission
     stop: StopToken
+    actor: Actor | None = None
 
     @property
     def key(self) -> str:
@@ -135,7 +138,8 @@ class JobWork:
         plan = datasets.plan(self.key, requests.input)
         if before.jobs == plan.rows:
             return plan.rows, 0  # all of them are in the store: a file that has changed since does not matter
-        return self._send(client, datasets.requests(plan, requests.columns), plan.rows, note)
+        rows = datasets.requests(plan, requests.columns, auditor=client.auditor, submission=self.key)
+        return self._send(client, rows, plan.rows, note)
 
     def _send(self, client: JobClient, requests: Iterable[Any], total: int, note: OnProgress) -> tuple[int, int]:
         told = _Submitting(note, total)
@@ -143,7 +147,7 @@ class JobWork:
         return done.jobs, done.sent
 
     def _opened(self, call: Callable[[JobClient], T]) -> T:
-        with open_client(self.settings) as client:
+        with open_client(self.settings, actor=self.actor) as client:
             try:
                 return call(client)
             except StoppedError:

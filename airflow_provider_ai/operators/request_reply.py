@@ -31,6 +31,7 @@ from airflow_provider_ai.core.jobs import JobCounts, submission_key
 from airflow_provider_ai.core.manifest import DatasetFormat
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.hooks.ai_jobs import DEFAULT_CONN_ID, AIJobsHook, load_replies
+from airflow_provider_ai.hooks.audit import task_actor
 from airflow_provider_ai.operators.attended import OnProgress, ProgressReporter, attend
 from airflow_provider_ai.operators.hidden_fields import HiddenFieldsOperator, explained
 from airflow_provider_ai.operators.job_requests import JobRequests, check_requests, is_dataset, listed
@@ -263,7 +264,9 @@ class AISubmitAndWaitOperator(HiddenFieldsOperator):
             group=self.group,
             webhook=self.wait == "webhook",
         )
-        return JobWork(settings=self._settings(), submission=submission, stop=self._stop_token())
+        return JobWork(
+            settings=self._settings(), submission=submission, stop=self._stop_token(), actor=task_actor(context)
+        )
 
     def _settings(self) -> JobSettings:
         value = self.requests.value

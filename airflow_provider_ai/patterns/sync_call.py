@@ -17,6 +17,7 @@ import orjson
 from airflow_provider_ai.core.answer import Answer, Source
 from airflow_provider_ai.core.call_settings import CallSettings
 from airflow_provider_ai.core.fallback import LastGood, Static, cutoffs
+from airflow_provider_ai.patterns.audited_calls import CallAudit
 from airflow_provider_ai.patterns.call_exchange import Clocks, Target
 from airflow_provider_ai.patterns.daemon_threads import DaemonThreads, Job
 from airflow_provider_ai.patterns.endpoint_call import Asked, EndpointCaller, attempted
@@ -50,6 +51,7 @@ class SyncCall:
     """Calls ``primary`` and, when that fails, the steps of ``chain``, the last of which is static.
 
     :param promises: seconds promised to each step (:func:`airflow_provider_ai.core.fallback.reserves`)
+    :param audit: None when it is off
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class SyncCall:
         state: SharedState,
         threads: DaemonThreads,
         clocks: Clocks,
+        audit: CallAudit | None = None,
     ) -> None:
         self.primary = primary
         self.chain = tuple(chain)
@@ -70,7 +73,7 @@ class SyncCall:
         self.state = state
         self.threads = threads
         self.clocks = clocks
-        self.caller = EndpointCaller(settings=settings, state=state, threads=threads, clocks=clocks)
+        self.caller = EndpointCaller(settings=settings, state=state, threads=threads, clocks=clocks, audit=audit)
 
     def call(self, inputs: Any) -> Answer:
         """The answer to ``inputs`` (one record, or a list of them) within the deadline, whatever the endpoint does."""

@@ -19,7 +19,12 @@ from starlette.concurrency import run_in_threadpool
 
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.adapters.webhooks.receiver import SignatureCheck
+from airflow_provider_ai.core.audit import Actor
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.hooks.ai_jobs import DEFAULT_CONN_ID, AIJobsHook
+from airflow_provider_ai.hooks.audit import audit_settings
+from airflow_provider_ai.patterns.audited_jobs import audited_jobs
+from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS
 from airflow_provider_ai.runtime.webhook_inbox import MOST_BYTES, OVERSIZED, Taken, WebhookInbox
 
@@ -36,6 +41,7 @@ class _Receiver:
 
     checks: SignatureCheck
     url: str
+    audit: AuditSettings | None
     inbox: WebhookInbox
 
 
@@ -68,12 +74,16 @@ class Receivers:
 
         connection = AIJobsHook(conf.get("ai_patterns", "webhook_conn_id", fallback=DEFAULT_CONN_ID)).connection()
         url, checks = store_url(connection.store_conn_id), SignatureCheck(connection.webhook_secrets)
-        if known is not None and known.url == url:
+        settings = audit_settings()
+        if known is not None and (known.url, known.audit) == (url, settings):
             known.checks = checks
             return known
         codec = open_codec(keys_of(connection.keys_conn_id))
         store = open_store(url, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=codec)
-        return _Receiver(checks=checks, url=url, inbox=WebhookInbox(store.jobs()))
+        who = Actor(kind="service", role="dispatcher")
+        auditor = open_auditor(None if settings is None else Audit(settings=settings, actor=who))
+        inbox = WebhookInbox(audited_jobs(store.jobs(), auditor))
+        return _Receiver(checks=checks, url=url, audit=settings, inbox=inbox)
 
     def take(self, job_id: str, headers: dict[str, str], body: bytes | None) -> Taken:
         """Take a webhook; ``body`` is None for one that is too large."""

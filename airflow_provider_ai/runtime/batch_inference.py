@@ -19,6 +19,8 @@ from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import Sink
 from airflow_provider_ai.core.report import BatchReport, PartitionReport, PlanReference, PublishReport, StopToken
 from airflow_provider_ai.exceptions import AIProviderError, SpecError, StoppedError
+from airflow_provider_ai.patterns.audited_sink import AuditedSink
+from airflow_provider_ai.patterns.auditing import Auditor
 from airflow_provider_ai.patterns.batch_inference import (
     FinishedPartition,
     check_published,
@@ -27,6 +29,7 @@ from airflow_provider_ai.patterns.batch_inference import (
 )
 from airflow_provider_ai.patterns.tally import Tally
 from airflow_provider_ai.runtime.allowance import require_allowance
+from airflow_provider_ai.runtime.auditing import auditing
 from airflow_provider_ai.runtime.inference import infer
 from airflow_provider_ai.runtime.job import (
     BatchJob,
@@ -150,18 +153,24 @@ def publish_batch(
         for i, (file, sealed) in enumerate(zip(files, seals, strict=True))
         if sealed is not None
     ]
-    with _warehouse(job, sink) as warehouse:
+    with _warehouse(job, sink) as warehouse, auditing(job.audit) as auditor:
         return publish(
             plan,
             manifest,
             parts,
-            warehouse,
+            _audited(warehouse, auditor, job),
             provenance(job, run_id),
             on_done=lambda rows: report_progress(
                 on_progress, phase="publish", done=rows, quarantined=0, total=plan.rows
             ),
             stop=stop or StopToken(),
         )
+
+
+def _audited(sink: Sink, auditor: Auditor, job: BatchJob) -> Sink:
+    if not auditor.on:
+        return sink
+    return AuditedSink(sink, auditor, model=job.endpoint.model, prompt_hash=job.prompt_hash)
 
 
 @contextmanager
@@ -218,11 +227,12 @@ def run_batch(
         manifest = load_manifest(open_plans(job), plan)
         threading.Thread(target=_warm_up, args=(job,), name="ai-warm-up", daemon=True).start()
         require_allowance(job, plan, manifest, tally)
-        infer(job, plan, manifest, range(plan.partitions), on_progress, stop, tally=tally)
-        with _warehouse(job, None) as sink:
-            done = publish_batch(job, plan, run_id=_run_id(), on_progress=on_progress, stop=stop, sink=sink)
-            published = done.published
-            reconcile_batch(job, plan, sink=sink)
+        with auditing(job.audit):  # one chain for all steps
+            infer(job, plan, manifest, range(plan.partitions), on_progress, stop, tally=tally)
+            with _warehouse(job, None) as sink:
+                done = publish_batch(job, plan, run_id=_run_id(), on_progress=on_progress, stop=stop, sink=sink)
+                published = done.published
+                reconcile_batch(job, plan, sink=sink)
     except AIProviderError as error:
         error.report = _batch_report(tally, rows, published, started)
         raise

@@ -14,8 +14,10 @@ from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.job_settings import DispatcherSettings
 from airflow_provider_ai.core.transport_settings import TransportSettings
+from airflow_provider_ai.patterns.audited_jobs import audited_jobs, audited_letters
 from airflow_provider_ai.patterns.dead_letter_desk import DeadLetterDesk
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
+from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.dispatcher import STORE_TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -27,19 +29,25 @@ _JOINING_SECONDS = 15.0
 
 @contextmanager
 def open_dead_letter_desk(
-    transport: TransportSettings, store: str, dispatcher: DispatcherSettings, keys: KeySettings | None = None
+    transport: TransportSettings,
+    store: str,
+    dispatcher: DispatcherSettings,
+    keys: KeySettings | None = None,
+    *,
+    audit: Audit | None = None,
 ) -> Iterator[DeadLetterDesk]:
     """Look at dead letters and deal with them.
 
     :param store: SQLAlchemy URL
     :param keys: those of the dispatcher
+    :param audit: None for no audit
     """
     # A member of a consumer group is given its partitions only after a while.
     seconds = _JOINING_SECONDS if transport.kind == "kafka" else _LOOK_SECONDS
     opened = open_store(store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=open_codec(keys))
-    queues = open_transport(transport)
+    queues, auditor = open_transport(transport), open_auditor(audit)
     try:
-        jobs, letters = opened.jobs(), opened.dead_letters()
+        jobs, letters = audited_jobs(opened.jobs(), auditor), audited_letters(opened.dead_letters(), auditor)
         taker = Dispatcher(
             store=jobs,
             dead_letters=letters,
@@ -54,3 +62,4 @@ def open_dead_letter_desk(
     finally:
         queues.close()
         opened.close()
+        auditor.close()

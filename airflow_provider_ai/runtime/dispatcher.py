@@ -21,7 +21,9 @@ from airflow_provider_ai.core.job_settings import DispatcherSettings
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import StoreUnavailableError
+from airflow_provider_ai.patterns.audited_jobs import audited_jobs, audited_letters
 from airflow_provider_ai.patterns.dispatcher import Dispatcher
+from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.services import health
 
 if TYPE_CHECKING:
@@ -35,7 +37,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherJob:
-    """Everything a dispatcher needs. ``store``: SQLAlchemy URL. ``keys``: for dead letters; it reads no payload."""
+    """Everything a dispatcher needs.
+
+    :param store: SQLAlchemy URL
+    :param keys: for dead letters; it reads no payload
+    :param audit: None for no audit
+    """
 
     transport: TransportSettings
     store: str
@@ -43,6 +50,7 @@ class DispatcherJob:
     claim_check: ClaimCheckSettings = field(default_factory=ClaimCheckSettings)
     storage: StorageOptions = field(default_factory=StorageOptions)
     keys: KeySettings | None = None
+    audit: Audit | None = None
 
 
 @contextmanager
@@ -53,10 +61,10 @@ def dispatching(job: DispatcherJob) -> Iterator[Dispatcher]:
     """
     store = open_store(job.store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=open_codec(job.keys))
     transport = open_transport(job.transport)
-    uri = job.claim_check.uri
+    uri, auditor = job.claim_check.uri, open_auditor(job.audit)
     dispatcher = Dispatcher(
-        store=store.jobs(),
-        dead_letters=store.dead_letters(),
+        store=audited_jobs(store.jobs(), auditor),
+        dead_letters=audited_letters(store.dead_letters(), auditor),
         transport=transport,
         settings=job.dispatcher,
         epoch=time.time,
@@ -70,6 +78,7 @@ def dispatching(job: DispatcherJob) -> Iterator[Dispatcher]:
         dispatcher.stop(timeout_seconds=job.dispatcher.poll_seconds + _LAST_LOOK_SECONDS)
         transport.close()
         store.close()
+        auditor.close()
 
 
 def run_dispatcher(job: DispatcherJob, *, stop: StopToken) -> DispatcherMetrics:

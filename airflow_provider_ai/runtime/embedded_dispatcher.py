@@ -82,6 +82,7 @@ def _run(settings: JobSettings, ended: threading.Event) -> None:
             claim_check=settings.claim_check,
             storage=settings.storage or StorageOptions(),
             keys=settings.keys,
+            audit=settings.audited_by(None, role="dispatcher"),
         )
         with dispatching(job):
             ended.wait()

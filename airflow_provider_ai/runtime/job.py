@@ -27,6 +27,7 @@ from airflow_provider_ai.core.report import PlanReference, Progress
 from airflow_provider_ai.core.requests.batchable import check_batch_request
 from airflow_provider_ai.exceptions import CheckpointError, CheckpointWriteError, SpecError
 from airflow_provider_ai.patterns.batch_inference import Provenance
+from airflow_provider_ai.runtime.auditing import Audit
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -48,6 +49,7 @@ class BatchJob:
     """Everything a batch needs. ``sink`` may be absent where only inference is run.
 
     :param keys: encrypt what is kept; None for checkpoints in clear
+    :param audit: None for no audit
     """
 
     input: InputSettings
@@ -58,6 +60,7 @@ class BatchJob:
     sink: SinkSettings | None = None
     storage: StorageOptions | None = None
     keys: KeySettings | None = None
+    audit: Audit | None = None
 
     def __post_init__(self) -> None:
         check_batch_request(self.request)

@@ -14,7 +14,10 @@ from airflow_provider_ai.adapters.crypto.opening import open_codec
 from airflow_provider_ai.adapters.datasets import DatasetReader, plan_dataset
 from airflow_provider_ai.core.config import InputSettings
 from airflow_provider_ai.core.manifest import Manifest
+from airflow_provider_ai.core.ports import PartitionReader
 from airflow_provider_ai.exceptions import CheckpointError, SpecError
+from airflow_provider_ai.patterns.audited_reader import AuditedReader
+from airflow_provider_ai.patterns.auditing import Auditor
 from airflow_provider_ai.patterns.request_reply import dataset_requests
 from airflow_provider_ai.runtime.job import writing_checkpoints
 from airflow_provider_ai.runtime.job_service import JobSettings
@@ -55,6 +58,11 @@ class JobDatasets:
                 self._plans.point(submission, pointer)
         return manifest
 
-    def requests(self, manifest: Manifest, columns: Sequence[str] | None = None) -> Iterator[Any]:
-        """The rows of a planned dataset as requests, a block at a time."""
-        return dataset_requests(DatasetReader(self._storage, columns=columns), manifest)
+    def requests(
+        self, manifest: Manifest, columns: Sequence[str] | None = None, *, auditor: Auditor, submission: str
+    ) -> Iterator[Any]:
+        """The rows of a planned dataset as requests, a block at a time; which they are is audited, where that is on."""
+        reader: PartitionReader = DatasetReader(self._storage, columns=columns)
+        if auditor.on:
+            reader = AuditedReader(reader, auditor, reference=submission)
+        return dataset_requests(reader, manifest)

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.adapters.store.jobs import StoredJobs
+from airflow_provider_ai.core.audit import Actor
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.job_claims import count
 from airflow_provider_ai.core.job_ports import Ended, JobStore
 from airflow_provider_ai.core.jobs import JobCounts
 from airflow_provider_ai.core.transport_settings import TransportSettings
+from airflow_provider_ai.runtime.auditing import Audit
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS, JobClient, open_job_client
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ class JobSettings:
     :param claim_check: folder of large payloads and results, and of plans of datasets
     :param keys: encrypt what is sent and kept; None for all in clear
     :param storage: how that folder, and datasets, are reached on S3
+    :param audit: None for no audit
     """
 
     transport: TransportSettings
@@ -37,16 +41,26 @@ class JobSettings:
     claim_check: ClaimCheckSettings
     storage: StorageOptions | None = None
     keys: KeySettings | None = None
+    audit: AuditSettings | None = None
+
+    def audited_by(self, actor: Actor | None, *, role: str) -> Audit | None:
+        """The audit of what somebody does, or a service in this role; None when it is off."""
+        who = actor or Actor(kind="service", role=role)
+        return None if self.audit is None else Audit(settings=self.audit, actor=who)
 
 
-def open_client(settings: JobSettings) -> JobClient:
-    """Submits, waits and collects. Nothing is connected before the first call."""
+def open_client(settings: JobSettings, *, actor: Actor | None = None) -> JobClient:
+    """Submits, waits and collects. Nothing is connected before the first call.
+
+    :param actor: who does, for the audit
+    """
     return open_job_client(
         transport=settings.transport,
         store=settings.store,
         claim_check=settings.claim_check,
         storage=settings.storage,
         keys=settings.keys,
+        audit=settings.audited_by(actor, role="submitter"),
     )
 
 

@@ -25,10 +25,14 @@ from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import Sink
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.transport_settings import TransportSettings
+from airflow_provider_ai.patterns.audited_jobs import audited_jobs
+from airflow_provider_ai.patterns.audited_sink import AuditedSink
+from airflow_provider_ai.patterns.auditing import Auditor
 from airflow_provider_ai.patterns.batch_inference import Provenance
 from airflow_provider_ai.patterns.collecting import CollectedReply, collect, count_reasons, failures
 from airflow_provider_ai.patterns.patience import patiently
 from airflow_provider_ai.patterns.request_reply import Submission, Submitted, Submitter, wait
+from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -44,6 +48,7 @@ class JobClient:
 
     :param close: called at the end
     :param record_key: the opaque name of a record in a table
+    :param auditor: what is submitted, read and landed is then audited; None for no audit
     """
 
     def __init__(
@@ -54,9 +59,11 @@ class JobClient:
         contents: ContentCodec,
         close: Sequence[Callable[[], None]] = (),
         record_key: Callable[[object], str] = record_key,
+        auditor: Auditor | None = None,
     ) -> None:
         self._record_key = record_key
-        self.store = store
+        self.auditor = auditor or open_auditor(None)
+        self.store = audited_jobs(store, self.auditor)
         self.contents = contents
         self._queue = queue
         self._close = close
@@ -130,6 +137,8 @@ class JobClient:
         """Bring a table to the replies; see :func:`airflow_provider_ai.runtime.reply_table.land_replies`."""
         from airflow_provider_ai.runtime.reply_table import land_replies
 
+        if self.auditor.on:
+            sink = AuditedSink(sink, self.auditor, model=provenance.model, prompt_hash=provenance.prompt_hash or None)
         return land_replies(
             self.store,
             self.contents,
@@ -150,6 +159,7 @@ class JobClient:
         """Let connections go."""
         for close in self._close:
             close()
+        self.auditor.close()
 
     def _submitter(self) -> Submitter:
         return Submitter(store=self.store, queue=self._queue, contents=self.contents)
@@ -170,12 +180,14 @@ def open_job_client(
     claim_check: ClaimCheckSettings | None = None,
     storage: StorageOptions | None = None,
     keys: KeySettings | None = None,
+    audit: Audit | None = None,
 ) -> JobClient:
     """A client of a deployment.
 
     :param store: SQLAlchemy URL; the same for submitter, worker and dispatcher
     :param claim_check: the same as well; without a folder what is too large for a message is an error
     :param keys: the same as well; None for payloads and results in clear
+    :param audit: None for no audit
     :raises SpecError: for settings that cannot be right
     """
     codec = open_codec(keys)
@@ -189,4 +201,5 @@ def open_job_client(
         contents=InlineOrClaimCheck(checks, codec=codec, inline_limit_bytes=claim_check.inline_limit_bytes),
         close=(queues.close, opened.close),
         record_key=codec.record_key,
+        auditor=open_auditor(audit),
     )

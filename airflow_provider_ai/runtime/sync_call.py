@@ -16,6 +16,7 @@ Make one for each endpoint and keep it: connections are reused, and any number o
 from __future__ import annotations
 
 import importlib
+import logging
 import random
 import time
 from collections.abc import Sequence
@@ -32,17 +33,23 @@ from airflow_provider_ai.core.config import EndpointSettings, require
 from airflow_provider_ai.core.fallback import Callable, Endpoint, LastGood, Link, check_chain, reserves
 from airflow_provider_ai.core.identity import endpoint_name
 from airflow_provider_ai.core.ports import Request
-from airflow_provider_ai.exceptions import SpecError
+from airflow_provider_ai.exceptions import AIProviderError, SpecError
+from airflow_provider_ai.patterns.audited_calls import AuditedGoodAnswers, CallAudit
+from airflow_provider_ai.patterns.auditing import Auditor
 from airflow_provider_ai.patterns.call_exchange import Clocks, Target
-from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
+from airflow_provider_ai.patterns.daemon_threads import DaemonThreads, LeftBehindError, NoThreadError
 from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
+from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.telemetry import CallSpan
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
 
+log = logging.getLogger(__name__)
 MOST_THREADS = 256
+AUDIT_PREPARE_SECONDS = 10.0
+"""What beginning a chain may take then: a commit, and a signed head at its place. Calls are not answered without."""
 PREPARE_SECONDS = 2.0
 """What connecting to the store may take when a caller is made; without it, calls go out unguarded for a while."""
 
@@ -75,6 +82,7 @@ class SyncCaller:
     :param fallback: links tried in order when the endpoint has no answer; must end in :class:`Static`
     :param settings: deadline and limits
     :param store: SQLAlchemy URL of the store, or an opened one; None: no circuit breaker, bulkhead or last good answers
+    :param audit: every call is then audited, and what cannot be is answered degraded; None for no audit
     :param max_threads: calls of this process at a time, those included that still hang; more are answered degraded
     :param keys: encrypt the last good answers in a store that is named by its URL; None for answers in clear
     :raises SpecError: for settings that cannot be right
@@ -88,6 +96,7 @@ class SyncCaller:
         fallback: Sequence[Link],
         settings: CallSettings | None = None,
         store: str | CallStore | None = None,
+        audit: Audit | None = None,
         max_threads: int = MOST_THREADS,
         keys: KeySettings | None = None,
     ) -> None:
@@ -99,16 +108,19 @@ class SyncCaller:
         self._loops = ThreadLoops()
         self._threads = DaemonThreads(most=max_threads, at_end=self._loops.close_thread)
         self._store = _opened(store, self._settings, keys)
+        self._auditor = open_auditor(audit)
         clocks = Clocks(monotonic=time.monotonic, epoch=time.time, random=random.random)
         self._state = SharedState(
             gate=None if self._store is None else self._store.gate(self._settings),
-            answers=None if self._store is None else self._store.answers(),
+            answers=None if self._store is None else _audited(self._store.answers(), self._auditor),
             threads=self._threads,
             cap_seconds=self._settings.store_seconds,
             clock=clocks.monotonic,
         )
         if self._store is not None:
             self._state.prepare(self._store.prepare, seconds=PREPARE_SECONDS)
+        if self._auditor.on:
+            _prepare(self._auditor, self._threads)
         self._call = SyncCall(
             self._target(endpoint, request),
             [self._step(link) for link in chain],
@@ -121,6 +133,7 @@ class SyncCaller:
             state=self._state,
             threads=self._threads,
             clocks=clocks,
+            audit=CallAudit(self._auditor) if self._auditor.on else None,
         )
 
     def call(self, inputs: Any = None) -> Answer:
@@ -145,6 +158,7 @@ class SyncCaller:
         self._threads.close()
         if self._store is not None:
             self._store.close()
+        self._auditor.close()
 
     def __enter__(self) -> SyncCaller:
         return self
@@ -184,6 +198,20 @@ def _opened(store: str | CallStore | None, settings: CallSettings, keys: KeySett
     from airflow_provider_ai.adapters.store import open_store
 
     return open_store(store, timeout_seconds=settings.store_seconds, codec=open_codec(keys))
+
+
+def _audited(answers: GoodAnswers, auditor: Auditor) -> GoodAnswers:
+    return AuditedGoodAnswers(answers, auditor) if auditor.on else answers
+
+
+def _prepare(auditor: Auditor, threads: DaemonThreads) -> None:
+    """Begin the chain before the first call, whose deadline has no time for that. If it cannot be now, calls say so."""
+    try:
+        threads.run(auditor.log.prepare, seconds=AUDIT_PREPARE_SECONDS)
+    except (LeftBehindError, NoThreadError):
+        log.warning("audit: no answer in time; calls try again")
+    except AIProviderError as error:
+        log.warning("audit: %s; calls try again", error)
 
 
 def _imported(path: str) -> Any:

@@ -22,15 +22,18 @@ from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.adapters.store.store import Store
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import EndpointSettings, StorageOptions, require
+from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.job_handling import Handler
 from airflow_provider_ai.core.job_metrics import WorkerMetrics
 from airflow_provider_ai.core.job_settings import HandlerSettings, WebhookSettings, WorkerSettings
 from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import SpecError, StoreUnavailableError
+from airflow_provider_ai.patterns.audited_jobs import AuditedHandler, audited_jobs
 from airflow_provider_ai.patterns.job_handlers import EndpointHandler, FunctionHandler
 from airflow_provider_ai.patterns.job_worker import JobWorker
 from airflow_provider_ai.patterns.webhook_outbox import WebhookOutbox
+from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.process import undisturbed_loop
 from airflow_provider_ai.runtime.services import Pulse, health, owner_name, stopped_by_signals
 
@@ -50,6 +53,7 @@ class WorkerJob:
 
     :param store: SQLAlchemy URL
     :param keys: the same as those who submit; None for payloads and results in clear
+    :param audit: None for no audit
     """
 
     transport: TransportSettings
@@ -62,11 +66,24 @@ class WorkerJob:
     request: Request | None = None
     webhook: WebhookSettings | None = None
     keys: KeySettings | None = None
+    audit: Audit | None = None
 
     def __post_init__(self) -> None:
         one = (self.handler is None) != (self.endpoint is None)
         require(one, "a worker needs either an [endpoint] or a [handler]", "both" if self.handler else "neither")
         require((self.endpoint is None) == (self.request is None), "endpoint and request must come together", "one")
+
+    @property
+    def model(self) -> str | None:
+        """Who does the work: a model, or a function."""
+        if self.endpoint is not None:
+            return self.endpoint.model
+        return None if self.handler is None else self.handler.target
+
+    @property
+    def prompt_hash(self) -> str | None:
+        """16 hex digits of everything that shapes a request; None with a function."""
+        return None if self.request is None else digest("request", self.request.identity(), length=16)
 
 
 def run_worker(job: WorkerJob) -> WorkerMetrics:
@@ -90,11 +107,15 @@ async def _serve(job: WorkerJob) -> WorkerMetrics:
         stack.callback(store.close)
         transport = open_transport(job.transport)
         stack.callback(transport.close)
+        auditor = open_auditor(job.audit)
+        stack.callback(auditor.close)
         handler = await stack.enter_async_context(_handler(job))
+        if auditor.on:
+            handler = AuditedHandler(handler, auditor, model=job.model, prompt_hash=job.prompt_hash)
         metrics = WorkerMetrics()
         outbox = await _outbox(job, stack, metrics)
         worker = JobWorker(
-            store=store.jobs(),
+            store=audited_jobs(store.jobs(), auditor, model=job.model, prompt_hash=job.prompt_hash),
             transport=transport,
             contents=contents,
             handler=handler,

@@ -4,6 +4,7 @@ They keep the promises of the ports they stand for (a sink commits all or nothin
 break them only where a test asks for it. All of them are for one process; none needs a network or a clock of its own.
 
 * :class:`FakeModelEndpoint` answers protocol ``json`` (``JsonRequest``) and counts what it was asked
+* :class:`InMemoryAudit` is the audit, one chain of it
 * :class:`BlockReader` reads records that a test holds in a list
 * :class:`InMemoryClaimChecks` keeps payloads and results that are too large for a message
 * :class:`InMemoryStorage` keeps checkpoints
@@ -16,6 +17,7 @@ break them only where a test asks for it. All of them are for one process; none 
 
 from __future__ import annotations
 
+from airflow_provider_ai.testing.audit import InMemoryAudit
 from airflow_provider_ai.testing.block_reader import BlockReader
 from airflow_provider_ai.testing.claim_checks import InMemoryClaimChecks
 from airflow_provider_ai.testing.dead_letters import InMemoryDeadLetters
@@ -30,6 +32,7 @@ __all__ = [
     "BlockReader",
     "FakeModelEndpoint",
     "Fault",
+    "InMemoryAudit",
     "InMemoryClaimChecks",
     "InMemoryDeadLetters",
     "InMemoryGate",

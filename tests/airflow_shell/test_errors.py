@@ -13,6 +13,8 @@ from airflow_provider_ai.operators.errors import ADVICE, airflow_error
 # The one list of what a retry can help; everything else ends the task at once.
 RETRYABLE = {
     exceptions.AIProviderError,
+    exceptions.AuditError,
+    exceptions.AuditUnavailableError,
     exceptions.CheckpointError,
     exceptions.CheckpointWriteError,
     exceptions.ClaimCheckError,

@@ -120,3 +120,27 @@ DEAD_LETTERS = sa.Table(
     sa.Column("codec", sa.Text(), nullable=False),
     sa.Column("message", sa.LargeBinary(), nullable=False),
 )
+
+# Events of the audit, which are inserted and never changed; see core/audit_chain.py for what their hash is over.
+AUDIT_EVENTS = sa.Table(
+    "ai_audit_events",
+    METADATA,
+    sa.Column("writer", sa.Text(), primary_key=True),
+    sa.Column("sequence", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("at_us", sa.BigInteger(), nullable=False),
+    sa.Column("records", sa.Integer(), nullable=False),
+    sa.Column("digest", sa.Text(), nullable=False),
+    sa.Column("facts", sa.LargeBinary(), nullable=False),
+    sa.Column("keys", sa.LargeBinary()),
+    sa.Column("hash", sa.LargeBinary(), nullable=False),
+)
+
+# Copies of the signed heads of chains; the ones that count lie where nobody may change them.
+AUDIT_HEADS = sa.Table(
+    "ai_audit_heads",
+    METADATA,
+    sa.Column("writer", sa.Text(), primary_key=True),
+    sa.Column("sequence", sa.BigInteger(), primary_key=True, autoincrement=False),
+    sa.Column("closed", sa.Boolean(), primary_key=True),
+    sa.Column("document", sa.LargeBinary(), nullable=False),
+)

@@ -1,0 +1,1 @@
+"""The audit's chains in the store, and the signed heads of them that lie elsewhere."""
