@@ -28,6 +28,7 @@ LITSERVE_STAMP := .venvs/litserve/.stamp-$(call hash,requirements/litserve.lock)
 LOCALSTACK_STAMP := .venvs/localstack/.stamp-$(call hash,requirements/localstack.lock)
 MLSERVER_STAMP := .venvs/mlserver/.stamp-$(call hash,requirements/mlserver.lock)
 MINISTACK_STAMP := .venvs/ministack/.stamp-$(call hash,requirements/ministack.lock)
+MOTO_STAMP := .venvs/moto/.stamp-$(call hash,requirements/moto.lock)
 COMPARE_STAMP := .venvs/compare/.stamp-$(call hash,requirements/compare.lock)
 WORKERS_STAMP := .venvs/workers/.stamp-$(call hash,requirements/workers.lock)
 
@@ -36,7 +37,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(MAIN_STAMP) $(PROJECT_STAMP) $(LITSERVE_STAMP) $(LOCALSTACK_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) ## Create .venv and the side environments (fast when up to date)
+install: $(MAIN_STAMP) $(PROJECT_STAMP) $(LITSERVE_STAMP) $(LOCALSTACK_STAMP) $(MLSERVER_STAMP) $(MINISTACK_STAMP) $(MOTO_STAMP) ## Create .venv and the side environments (fast when up to date)
 
 $(OWN_UV):
 	$(PYTHON) -m venv .uv
@@ -72,6 +73,10 @@ $(MLSERVER_STAMP): | $(filter $(OWN_UV),$(UV))
 
 $(MINISTACK_STAMP): | $(filter $(OWN_UV),$(UV))
 	$(call sync,.venvs/ministack,requirements/ministack.lock)
+	@touch $@
+
+$(MOTO_STAMP): | $(filter $(OWN_UV),$(UV))
+	$(call sync,.venvs/moto,requirements/moto.lock)
 	@touch $@
 
 $(COMPARE_STAMP): | $(filter $(OWN_UV),$(UV))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.support.localstack import LocalStack
     from tests.support.ministack import MiniStack
     from tests.support.mlserver import ModelServer
+    from tests.support.moto import Moto
     from tests.support.postgres import PostgresServer
 
 SEED_VARIABLE = "TEST_SEED"
@@ -26,6 +27,7 @@ REAL_FIXTURES = {
     "postgres_server",
     "ministack_server",
     "localstack_server",
+    "moto_server",
     "kafka_cluster",
     "model_server",
     "openai_server",
@@ -84,6 +86,15 @@ def localstack_server() -> Iterator[LocalStack]:
     from tests.support import localstack
 
     with localstack.localstack() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[Moto]:
+    """SQS and S3 that enforce IAM policies; take queues and buckets with fresh names."""
+    from tests.support import moto
+
+    with moto.moto() as server:
         yield server
 
 
