@@ -52,6 +52,15 @@ def airflow_home() -> Iterator[Path]:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _connections_are_not_remembered(airflow_home: Path) -> None:
+    """What connections in the environment said is looked up once in a process, and would be another test's."""
+    from airflow_provider_ai.operators import parse_time, phi_at_parse_time
+
+    for remembered in (parse_time.endpoint_at_parse_time, phi_at_parse_time._transport, phi_at_parse_time._database):
+        remembered.cache_clear()
+
+
 @pytest.fixture
 def run_dag(airflow_home: Path) -> Callable[..., DagRun]:
     """``run_dag(dag, conf=None, **options)`` serialises a DAG made in the test, runs it in process, returns its run."""

@@ -106,6 +106,22 @@ def test_the_warehouse_is_known_only_where_it_is_needed(runtime: FakeRuntime, ru
     assert sinks == {"plan": [False], "infer": [False, False], "publish": [True], "reconcile": [True]}
 
 
+def test_every_step_runs_for_health_data(
+    runtime: FakeRuntime, run_dag: Callable[..., Any], set_connection: Callable[..., None], tmp_path: Path
+) -> None:
+    """Also those that touch no record: the policy is whole, or nothing runs, so each of them has keys and audit."""
+    switch = {"model": "m", "keys_conn_id": "ai_keys", "phi": True}
+    set_connection("risk_model", conn_type="ai_endpoint", host="http://127.0.0.1:9", extra=switch)
+    set_connection("warehouse", conn_type="sqlite", host=str(tmp_path / "warehouse.db"))
+    set_connection("ai_keys", conn_type="ai_keys", password=keyring_text(local_keys()))
+    set_connection("ai_audit", conn_type="ai_audit", password="s3cr3t-value" * 4)
+    set_connection("ai_store", conn_type="sqlite", host=str(tmp_path / "store.db"))
+    run = run_dag(dag_of("health_data", columns=["a", "b"]), logical_date=START)
+    assert run.state == "success"
+    who = [job.audit.actor.task_id for jobs in runtime.jobs.values() for job in jobs]
+    assert sorted(who) == ["score.infer", "score.infer", "score.plan", "score.publish", "score.reconcile"]
+
+
 def test_every_step_has_the_keys_of_the_endpoints_connection(
     runtime: FakeRuntime, run_dag: Callable[..., Any], set_connection: Callable[..., None]
 ) -> None:

@@ -112,3 +112,44 @@ def test_the_triage_asks_for_what_the_model_was_trained_on() -> None:
     """The columns of the clinical data, in the model's order."""
     module = load(REPOSITORY / "dags" / "sync_call.py")
     assert list(module.MEASUREMENTS) == clinical_data.feature_columns()
+
+
+@pytest.fixture(scope="module")
+def notes() -> ModuleType:
+    return load(REPOSITORY / "dags" / "clinical_notes.py")
+
+
+def test_the_notes_are_asked_about_in_each_pattern(notes: ModuleType) -> None:
+    """One at once, all by workers, and as a batch; only opaque places of records are params."""
+    order = {"ask_now", "land_now", "ask_workers", "score.plan", "score.infer", "score.publish", "score.reconcile"}
+    assert set(notes.dag.task_ids) == order
+    assert set(notes.dag.params) == {"ai_verb", "date", "row"}
+    assert all(task.retries >= 1 for task in notes.dag.tasks)
+
+
+def test_the_notes_parse_without_their_connections(tmp_path: Path) -> None:
+    """A machine that parses DAGs has no secrets."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    (tmp_path / "clinical_notes.py").write_text((REPOSITORY / "dags" / "clinical_notes.py").read_text())
+    found = DagBag(tmp_path)
+    assert found.import_errors == {}
+    assert set(found.dags) == {"clinical_notes"}
+
+
+@pytest.mark.parametrize("missing", ["columns=COLUMNS", 'output_uri=f"{LAKE}/_ai_outputs/"'])
+def test_the_notes_do_not_parse_without_what_protects_them(
+    missing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the switch on for the whole package, which a machine that parses DAGs knows."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    code = (REPOSITORY / "dags" / "clinical_notes.py").read_text()
+    assert missing in code
+    monkeypatch.setenv("AIRFLOW__AI_PROVIDER__PHI", "True")
+    for name, text in (("whole", code), ("weak", code.replace(f"{missing},", ""))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes.py").write_text(text)
+    assert DagBag(tmp_path / "whole").import_errors == {}
+    [error] = DagBag(tmp_path / "weak").import_errors.values()
+    assert "PhiPolicyError" in error

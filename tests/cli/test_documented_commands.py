@@ -11,12 +11,21 @@ from airflow_provider_ai.cli import _parser
 from tests.support.processes import REPOSITORY
 
 TEXTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
-COMMANDS = [
-    (file.name, command)
-    for file in TEXTS
-    for line in re.findall(r"^\$ (.*)$", file.read_text(), flags=re.MULTILINE)
-    for command in re.findall(r"airflow-ai [^|&>]+", re.split(r"\s#\s", line)[0])
-]
+
+
+def commands_in(text: str) -> list[str]:
+    """Commands of this package on lines that begin with a prompt, as a shell takes them: a line may go on after a
+    backslash, and what another command says may be a word of one."""
+    found = []
+    for line in re.findall(r"^\$ (.*)$", re.sub(r"\\\n\s*", "", text), flags=re.MULTILINE):
+        typed = re.split(r"\s#\s", line)[0]
+        outer = re.sub(r'"\$\([^()]*\)"', "word", typed)
+        for part in (outer, *re.findall(r'"\$\(([^()]*)\)"', typed)):
+            found += re.findall(r"airflow-ai [^|&>]+", part)
+    return found
+
+
+COMMANDS = [(file.name, command) for file in TEXTS for command in commands_in(file.read_text())]
 
 
 @pytest.mark.parametrize(("file", "command"), COMMANDS, ids=[f"{file}-{n}" for n, (file, _) in enumerate(COMMANDS)])
@@ -34,8 +43,31 @@ def test_a_command_parses(file: str, command: str) -> None:
 def test_there_are_commands_to_look_at() -> None:
     """Of every pattern."""
     assert {shlex.split(command)[1] for _, command in COMMANDS} >= {
-        *("batch", "call", "choose", "dispatcher", "dlq", "jobs", "queues", "store", "worker")
+        *(
+            "audit",
+            "batch",
+            "call",
+            "choose",
+            "dispatcher",
+            "dlq",
+            "jobs",
+            "keys",
+            "policy",
+            "queues",
+            "store",
+            "worker",
+        )
     }
+
+
+def test_commands_are_found_as_a_shell_finds_them() -> None:
+    """Over line ends, and inside of others; not in what they print, nor in comments."""
+    text = '$ airflow-ai a \\\n    b  # airflow-ai c\nairflow-ai d\n$ airflow-ai e "$(echo 1 | airflow-ai f)" > g\n'
+    assert [command.split() for command in commands_in(text)] == [
+        ["airflow-ai", "a", "b"],
+        ["airflow-ai", "e", "word"],
+        ["airflow-ai", "f"],
+    ]
 
 
 def test_the_table_of_layers_names_files_that_are_there() -> None:
