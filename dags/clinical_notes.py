@@ -79,9 +79,7 @@ with DAG(
     params={
         "ai_verb": verb_param(),
         "date": date_param(),
-        "row": Param(
-            0, type="integer", minimum=0, title="Row", description="Which note of the day is asked about."
-        ),
+        "row": Param(0, type="integer", minimum=0, title="Row", description="Which note of the day is asked about."),
     },
     default_args={"retries": 2, "retry_delay": timedelta(seconds=15)},
     tags=["ai", "phi"],
