@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.datasets import DatasetReader, plan_dataset
 from airflow_provider_ai.adapters.endpoints.opening import open_endpoint
 from airflow_provider_ai.adapters.json_lines import json_lines
@@ -167,11 +168,8 @@ def test_answers_and_records(request_: Any) -> None:
 def test_claim_checks() -> None:
     """A codec that fails on the data, and says so."""
 
-    class Failing:
+    class Failing(IdentityCodec):
         name = "failing"
-
-        def encode(self, data: bytes, *, context: Any) -> bytes:
-            return data
 
         def decode(self, data: bytes, *, context: Any) -> bytes:
             raise ValueError(data)
