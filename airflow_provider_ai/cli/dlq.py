@@ -51,7 +51,9 @@ def _open(path: str, runtime: Any) -> Desk:
     spec = load_job_spec(path, need_secrets=False)
     from airflow_provider_ai.runtime.dead_letters import open_dead_letter_desk
 
-    opened: Desk = (runtime or open_dead_letter_desk)(spec.transport, spec.store, spec.dispatcher, spec.keys)
+    opened: Desk = (runtime or open_dead_letter_desk)(
+        spec.transport, spec.store, spec.dispatcher, spec.keys, **({"phi": spec.phi} if spec.phi.on else {})
+    )
     return opened
 
 

@@ -25,11 +25,12 @@ def require_phi(phi: Phi, *, more: bool = False, keys: Any = None, audit: Any = 
     :param phi: what the caller says
     :param more: whether somebody else says that it is PHI (a sink, a store)
     :param keys: settings of the keys that encrypt; None for none
-    :param audit: the audit, with its ``settings``; None for none
+    :param audit: settings of the audit, or what has them as ``settings``; None for none
     :param facts: further arguments of :class:`PhiFacts`
     :raises PhiPolicyError: for all that does not protect it
     """
     given = {name: _present(value) for name, value in facts.items()}
+    audit = getattr(audit, "settings", audit)
     databases = {**given.pop("databases", {}), **_audit_store(audit)}
     services = {**given.pop("services", {}), **_services(keys, audit)}
     switch = replace(protected_by(phi, keys, audit), on=phi.on or more)
@@ -79,23 +80,24 @@ def deployment(job: Deployment) -> dict[str, Any]:
 
 
 def protected_by(phi: Phi, keys: Any, audit: Any) -> Phi:
-    """The switch with what encrypts and audits."""
+    """The switch with what encrypts and audits; see :func:`require_phi`."""
+    audit = getattr(audit, "settings", audit)
     if keys is not None:
         phi = replace(phi, encryption=True)
     if audit is not None:
-        closed = audit.settings.on_audit_failure == "fail"
+        closed = audit.on_audit_failure == "fail"
         phi = replace(phi, audit="fail-closed" if closed else "fail-open")
     return phi
 
 
 def _audit_store(audit: Any) -> dict[str, str]:
-    return {} if audit is None else {"audit store": audit.settings.store}
+    return {} if audit is None else {"audit store": audit.store}
 
 
 def _services(keys: Any, audit: Any) -> dict[str, str]:
     """Where keys are wrapped and heads of the audit are shipped, when that is not AWS itself."""
     kms = getattr(keys, "endpoint_url", None)
-    heads = None if audit is None else audit.settings.storage.endpoint_url
+    heads = None if audit is None else audit.storage.endpoint_url
     return {part: url for part, url in (("KMS", kms), ("audit heads", heads)) if url}
 
 
