@@ -15,6 +15,7 @@ _LONGEST_VISIBILITY_SECONDS = 12 * 3600
 _LONGEST_POLL_SECONDS = 20
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
+SIGNING_KEY_FORM = "must be whsec_ and Base64 of 24 to 64 bytes"
 _SECRET_BYTES = range(
     24, 65
 )  # https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
@@ -124,7 +125,7 @@ class WebhookSettings:
         require(not (parts.query or parts.fragment), "webhook url must have no query or fragment", "one")
         safe = parts.scheme == "https" or parts.hostname in _LOOPBACK
         require(safe, "webhook url must be https:// unless it is on this machine", "http")
-        require(_is_secret(self.secret), "webhook secret must be whsec_ and Base64 of 24 to 64 bytes", "something else")
+        require(is_webhook_secret(self.secret), f"webhook secret {SIGNING_KEY_FORM}", "something else")
         _check_seconds("timeout_seconds", self.timeout_seconds)
         for name in ("max_attempts", "concurrency"):
             require(is_whole(getattr(self, name), 1), f"{name} must be an integer ≥ 1", getattr(self, name))
@@ -188,7 +189,8 @@ def _check_port(value: object) -> None:
     require(fits, "health_port must be an integer in [0, 65535] or absent", value)
 
 
-def _is_secret(secret: object) -> bool:
+def is_webhook_secret(secret: object) -> bool:
+    """Whether it can sign webhooks: a short key could be guessed."""
     if not isinstance(secret, str) or not secret.startswith("whsec_"):
         return False
     try:

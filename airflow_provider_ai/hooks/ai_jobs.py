@@ -16,6 +16,7 @@ from airflow.providers.common.compat.sdk import AirflowException, BaseHook, mask
 
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import require
+from airflow_provider_ai.core.job_settings import SIGNING_KEY_FORM, is_webhook_secret
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import AIProviderError, SpecError
 from airflow_provider_ai.hooks.extras import ConnectionFields, boolean, number, parse_extras, whole
@@ -32,6 +33,12 @@ DEFAULT_STORE_CONN_ID = "ai_store"
 
 def _seconds(value: Any) -> float:
     return number(value, "seconds")
+
+
+def _webhook_secret(value: Any) -> str:
+    if not is_webhook_secret(value):
+        raise ValueError(SIGNING_KEY_FORM)
+    return str(value)
 
 
 _OF_TRANSPORT: Mapping[str, Callable[[Any], Any]] = {
@@ -56,8 +63,8 @@ EXTRAS: Mapping[str, Callable[[Any], Any]] = {
     "store_conn_id": str,
     "claim_check_uri": str,
     "inline_limit_bytes": whole,
-    "webhook_secret": str,
-    "webhook_second_secret": str,
+    "webhook_secret": _webhook_secret,
+    "webhook_second_secret": _webhook_secret,
     "keys_conn_id": str,
 }
 

@@ -18,6 +18,7 @@ from tests.airflow_shell.job_deployment import JobDeployment, jobs
 
 __all__ = ["jobs"]
 SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+OLD_SECRET = f"whsec_{base64.b64encode(bytes(24)).decode()}"
 QUEUES = {"request_queue": "requests", "result_queue": "results", "dead_letter_queue": "dead"}
 EXTRA = {**QUEUES, "claim_check_uri": "/lake/claims"}
 Set = Callable[..., None]
@@ -68,14 +69,14 @@ def test_kafka(set_connection: Set) -> None:
 
 def test_another_store_and_two_secrets(set_connection: Set) -> None:
     """An operator may name the store itself; two keys are active while they are rotated."""
-    extra = {**EXTRA, "store_conn_id": "jobs_store", "webhook_secret": SECRET, "webhook_second_secret": "whsec_b2xk"}
+    extra = {**EXTRA, "store_conn_id": "jobs_store", "webhook_secret": SECRET, "webhook_second_secret": OLD_SECRET}
     set_connection("ai_jobs", conn_type="ai_jobs", extra=extra)
     for name in ("jobs_store", "mine"):
         set_connection(name, conn_type="sqlite", host=f"/{name}.db")
     assert AIJobsHook().get_conn().store.endswith("/jobs_store.db")
     assert AIJobsHook("ai_jobs", "mine").get_conn().store.endswith("/mine.db")
     connection = AIJobsHook().connection()
-    assert connection.webhook_secrets == (SECRET, "whsec_b2xk")
+    assert connection.webhook_secrets == (SECRET, OLD_SECRET)
     assert SECRET not in repr(connection)
 
 
@@ -92,6 +93,8 @@ def test_another_store_and_two_secrets(set_connection: Set) -> None:
         ({"extra": EXTRA, "host": "http://sqs.example.org"}, "must be https://"),
         ({"extra": EXTRA, "login": "KEY", "password": "s3cr3t-value"}, "name an AWS connection"),
         ({"extra": {**EXTRA, "kind": "kafka"}}, "bootstrap_servers must be"),
+        ({"extra": {**EXTRA, "webhook_secret": "s3cr3t-value"}}, "'webhook_secret' must be whsec_ and Base64"),
+        ({"extra": {**EXTRA, "webhook_second_secret": "whsec_c2hvcnQ="}}, "Base64 of 24 to 64 bytes"),  # too short
     ],
 )
 def test_what_cannot_be_right_is_refused(set_connection: Set, fields: dict[str, Any], words: str) -> None:

@@ -30,6 +30,15 @@ def test_the_operator_is_one() -> None:
     assert DagSerialization.to_dict(dag)
 
 
+def test_the_operator_of_the_readme_is_one() -> None:
+    """As it stands there, imports included."""
+    blocks = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), flags=re.DOTALL)
+    [code] = [block for block in blocks if "AISubmitAndWaitOperator" in block]
+    with DAG("readme", schedule=None) as dag:
+        exec(code, {"timedelta": timedelta})
+    assert dag.task_ids == ["summarise"]
+
+
 def test_replies_are_read_as_the_guide_reads_them() -> None:
     """Outputs of those that succeeded, reasons of the others."""
     used: list[Any] = []

@@ -71,7 +71,7 @@ def test_a_killed_triggerer_loses_nothing(job_airflow: JobAirflow) -> None:
     assert job_airflow.scenario.sent() == 2 * WAITS
     services["triggerer"].kill()
     with job_airflow.scenario.worker():
-        time.sleep(5)  # replies come while nobody waits
+        wait_until(lambda: job_airflow.scenario.sent() == 0, deadline_seconds=90, what="replies to nobody who waits")
         services["triggerer"] = airflow_env.start_component(job_airflow.airflow.environment, "triggerer")
         api.wait_for_run("fifty_waits", run, deadline_seconds=300)
     assert {ti["state"] for ti in job_airflow.instances("fifty_waits", run)} == {"success"}
@@ -105,11 +105,8 @@ def test_a_task_that_is_marked_cancels_its_jobs_and_can_be_cleared(job_airflow: 
     job_airflow.wait_deferred("ask_once", run)
     time.sleep(5)  # a trigger that has not begun is not told
     api.patch(f"/dags/ask_once/dagRuns/{run}/taskInstances/ask", {"new_state": "failed"})
-    deadline = time.monotonic() + 60
     sql = "SELECT COUNT(*) FROM ai_jobs WHERE state = 'cancelled'"
-    while job_airflow.scenario.query(sql) != [(3,)]:
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
+    wait_until(lambda: job_airflow.scenario.query(sql) == [(3,)], deadline_seconds=60, what="its jobs are cancelled")
     with job_airflow.scenario.worker():
         api.clear("ask_once", run, ["ask"], only_failed=False)
         api.wait_for_run("ask_once", run, deadline_seconds=120)

@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from airflow_provider_ai.core.job_ports import OutgoingMessage
 from airflow_provider_ai.core.job_waiting import WaitPolicy, WaitState
 from airflow_provider_ai.core.jobs import JobCounts, JobState, job_id
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
+from airflow_provider_ai.core.messages import decode_request
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.exceptions import (
     InputError,
@@ -147,6 +148,26 @@ def test_a_request_without_a_json_form_is_an_error(to: Deployment, bad: object) 
         submitter(to).submit(ONE, [*requests(3), bad])
     assert "object at" not in str(error.value)
     assert "{" not in str(error.value)
+
+
+def test_what_a_message_refers_to_is_there_before_it(to: Deployment) -> None:
+    """Object, row, message, mark: whoever is killed in between leaves nothing that leads nowhere."""
+    to.contents = Contents(inline_limit=0)
+    order: list[str] = []
+
+    def noting(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*given: Any, **named: Any) -> Any:
+            order.append(name)
+            return call(*given, **named)
+
+        return noted
+
+    for part, name in ((to.contents.claims, "put"), (to.store, "submit"), (to.queue, "send"), (to.store, "sent")):
+        setattr(part, name, noting(name, getattr(part, name)))
+    submitter(to).submit(ONE, requests(2))
+    assert order == ["put", "put", "submit", "send", "sent"]
+    [delivery, _] = to.queue.peek(most=9)
+    assert decode_request(delivery.body).payload.inline is None
 
 
 def test_memory_is_bounded_by_lanes_and_groups(to: Deployment) -> None:

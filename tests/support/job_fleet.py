@@ -173,7 +173,7 @@ def _queues(server: MiniStack, kind: Kind) -> tuple[dict[str, Any], TransportSet
 
 
 def _topics(cluster: KafkaCluster) -> tuple[dict[str, Any], TransportSettings]:
-    """The cluster draws out each rebalance for almost as long as a session."""
+    """The cluster draws out each rebalance for almost as long as a session, and the first one for 3 s: no shorter."""
     names = _named("")
     servers = {"bootstrap_servers": cluster.bootstrap_servers, "session_timeout_seconds": 4}
     for name in names.values():

@@ -5,12 +5,12 @@ librdkafka retries by itself until ``call_timeout_seconds``; what it reports the
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_ai.adapters.queues.kafka_log import librdkafka_log
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import QueueError, QueueUnavailableError, SpecError
 
@@ -30,7 +30,6 @@ _WRONG = ("INVALID_REPLICATION_FACTOR", "INVALID_PARTITIONS", "INVALID_CONFIG", 
 _POLL_SECONDS = 0.1
 _HEARTBEATS = 5  # in a session
 _FETCHED_AHEAD_KIB = 16 * 1024
-log = logging.getLogger(__name__)
 
 
 def explained(queue: str, error: KafkaError) -> QueueError:
@@ -175,7 +174,7 @@ def _made(kind: Any, config: dict[str, Any]) -> Any:
     from confluent_kafka import KafkaException
 
     try:
-        return kind(config, logger=log)
+        return kind(config, logger=librdkafka_log())
     except (KafkaException, ValueError) as error:
         raise SpecError(f"no Kafka client can be made ({type(error).__name__}): check the TLS files") from None
 

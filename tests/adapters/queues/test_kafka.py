@@ -229,6 +229,19 @@ def test_a_cluster_that_is_down_is_unavailable_within_the_timeout(settings: Tran
     queue.close()
 
 
+def test_a_cluster_that_is_down_does_not_fill_the_log(
+    settings: TransportSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What librdkafka says about each of its attempts, many a second, is said once a minute in a process."""
+    nowhere = replace(settings, bootstrap_servers=f"127.0.0.1:{processes.free_port()}", call_timeout_seconds=3)
+    queue = open_transport(nowhere).requests
+    with pytest.raises(QueueUnavailableError):
+        queue.send([message(0)])
+    queue.close()
+    said = [record.getMessage() for record in caplog.records if "Connection refused" in record.getMessage()]
+    assert len(said) <= 1, said
+
+
 def test_a_cluster_that_hangs_for_a_while_is_found_again() -> None:
     """Sends fail within their timeout, an empty receive says why, and nothing is lost."""
     with kafka.kafka() as cluster:

@@ -55,14 +55,14 @@ def test_a_server_that_is_restarted_and_a_queue_that_hangs(
 
 
 @pytest.mark.parametrize("round_number", ROUNDS)
-def test_a_server_that_crashes_and_a_queue_that_refuses(
+def test_a_server_that_crashes_and_fifo_queues_that_refuse(
     tmp_path: Path, ministack_server: MiniStack, postgres: RestartablePostgres, seed: int, round_number: int
 ) -> None:
     """PostgreSQL, killed: what it had not written yet (claims, heartbeats) is lost, and jobs are claimed once more."""
     draw = random.Random(seed)
     with (
         database(postgres) as url,
-        pack(tmp_path, ministack_server, seed=seed, store_url=url, latency_ms=MODEL_MS) as jobs,
+        pack(tmp_path, ministack_server, seed=seed, kind="sqs-fifo", store_url=url, latency_ms=MODEL_MS) as jobs,
     ):
         poisons = rage(jobs, draw, [*refused(jobs), *outage(postgres.kill, postgres.start)])
         check(jobs, draw, poisons, crashes=1)
