@@ -126,7 +126,7 @@ class Submitter:
         :raises StoppedError: when a stop was asked for
         """
         stop = stop or StopToken()
-        self._contents.prepare(PAYLOAD)
+        patiently(lambda: self._contents.prepare(PAYLOAD), stop)
         jobs = sent = 0
         given = (given_request(position, request, necessary) for position, request in enumerate(requests))
         for ids, messages in self._side_by_side(submission, given, stop):

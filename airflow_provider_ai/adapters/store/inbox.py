@@ -15,6 +15,7 @@ from airflow_provider_ai.adapters.store.job_statements import JobStatements
 from airflow_provider_ai.core.job_claims import FINAL, MOST_AT_ONCE, count
 from airflow_provider_ai.core.job_ports import Arrival, Ended, Pruned
 from airflow_provider_ai.core.jobs import Job, JobCounts, JobState, Outcome
+from airflow_provider_ai.core.purposes import DEAD_LETTER
 
 if TYPE_CHECKING:
     from airflow_provider_ai.adapters.store.store import Store
@@ -55,7 +56,7 @@ class StoredInbox:
             "job_id": job_id,
             "via": via,
             "reason": reason,
-            "message": self._store.codec.encode(message, context={"what": "dead-letter", "digest": digest}),
+            "message": self._store.codec.encode(message, context={"what": DEAD_LETTER, "digest": digest}),
         }
         with self._store.durable_session() as session:
             session.run(self._inbox.keep_unknown, {**row, **self._moment()})
