@@ -53,7 +53,12 @@ def _open(path: str, runtime: Any) -> Desk:
     from airflow_provider_ai.runtime.dead_letters import open_dead_letter_desk
 
     opened: Desk = (runtime or open_dead_letter_desk)(
-        spec.transport, spec.store, spec.dispatcher, spec.keys, **audited(spec.audit, "operator")
+        spec.transport,
+        spec.store,
+        spec.dispatcher,
+        spec.keys,
+        **audited(spec.audit, "operator"),
+        **({"phi": spec.phi} if spec.phi.on else {}),
     )
     return opened
 

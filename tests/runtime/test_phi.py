@@ -338,6 +338,7 @@ def test_what_encrypts_and_audits(keys: object, audit: object, refused: str | No
     """Is told from the settings of both, which are themselves reached in a protected way."""
     if refused is None:
         assert require_phi(Phi(on=True), keys=keys, audit=audit)
+        assert require_phi(Phi(on=True), keys=keys, audit=audit.settings)  # type: ignore[attr-defined]
         return
     with pytest.raises(PhiPolicyError, match=refused):
         require_phi(Phi(on=True), keys=keys, audit=audit)

@@ -44,6 +44,7 @@ TENANT = "tenant"
 
 _REQUEST = (
     "job_id",
+    "queue",
     "submission",
     "position",
     "generation",
@@ -58,7 +59,7 @@ _REQUEST = (
     "payload_inline",
 )
 _CLAIM = ("state", "owner", "fence", "attempts", "abandoned", "lease_until", "lease_seconds", "touched_at")
-_RESULT = ("reason", "result_sha256", "result_codec", "result_ref", "result_inline")
+_RESULT = ("reason", "model", "result_sha256", "result_codec", "result_ref", "result_inline")
 _INBOX = ("inbox_state", "inbox_via")
 _PROGRESS = ("superseded", "sent")
 _NEW_JOB = (*_REQUEST, *_CLAIM, *_PROGRESS)
