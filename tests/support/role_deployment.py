@@ -60,12 +60,13 @@ class RoleDeployment:
         assert code == 0
         return out.getvalue()
 
-    def grant(self, role: str, *options: str, login: str | None = None) -> str:
-        """Run the script of a role, and make a login that is a member of it; the login."""
-        name, login = f"ai_{role}_{self.tag}", f"{login or role}_{self.tag}"
+    def grant(self, role: str, *options: str) -> str:
+        """Run a script of a role, and make the login that is a member of it; the login."""
+        name, login = f"ai_{role}_{self.tag}", f"{role}_{self.tag}"
         with self.connect() as connection:
             connection.execute(self.printed("sql", role, "--name", name, *options))
-            connection.execute(f'CREATE ROLE "{login}" LOGIN IN ROLE "{name}"')
+            if login not in {row[0] for row in connection.execute("SELECT rolname FROM pg_roles")}:
+                connection.execute(f'CREATE ROLE "{login}" LOGIN IN ROLE "{name}"')
         return login
 
     def connect(self, login: str = "postgres") -> psycopg.Connection[Any]:
@@ -91,9 +92,15 @@ class RoleDeployment:
         file.write_text("\n".join(lines))
         return file
 
-    def run_as(self, role: str, *arguments: str | Path, login: str | None = None) -> subprocess.CompletedProcess[str]:
+    def run_as(self, role: str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """``airflow-ai`` to its end, as a role. ``SPEC`` among the arguments is its spec."""
-        return self._run(self._command(role, login or f"{role}_{self.tag}", arguments), self.environment(role))
+        return self._run(self._command(role, arguments), self.environment(role))
+
+    def run_as_owner(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Likewise, as whoever owns the tables and administers the account."""
+        spec = self.spec("postgres", self.folder / "owner.toml")
+        line = command(*(spec if each == "SPEC" else each for each in arguments))
+        return self._run(line, self.moto.admin.environment(self.moto.url))
 
     def run_as_nobody(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
         """``airflow-ai`` to its end, without rights at AWS."""
@@ -102,7 +109,7 @@ class RoleDeployment:
     @contextmanager
     def running_as(self, role: str, *arguments: str | Path) -> Iterator[subprocess.Popen[bytes]]:
         """``airflow-ai`` as long as the context lasts, as a role."""
-        line = self._command(role, f"{role}_{self.tag}", arguments)
+        line = self._command(role, arguments)
         with (self.folder / f"{role}.log").open("wb") as log:
             process = subprocess.Popen(line, env=self._env(self.environment(role)), stdout=log, stderr=log)
             try:
@@ -121,8 +128,8 @@ class RoleDeployment:
         """What a process of :meth:`running_as` has logged."""
         return (self.folder / f"{role}.log").read_text()
 
-    def _command(self, role: str, login: str, arguments: tuple[str | Path, ...]) -> list[str]:
-        spec = self.spec(login, self.folder / f"{role}.toml")
+    def _command(self, role: str, arguments: tuple[str | Path, ...]) -> list[str]:
+        spec = self.spec(f"{role}_{self.tag}", self.folder / f"{role}.toml")
         return command(*(spec if each == "SPEC" else each for each in arguments))
 
     def _run(self, line: list[str], more: dict[str, str]) -> subprocess.CompletedProcess[str]:

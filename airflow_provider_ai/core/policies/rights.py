@@ -123,7 +123,6 @@ RIGHTS: Mapping[tuple[Kind, Role], Rights] = {
     ("call", Role.CALLER): Rights(
         encrypts=("good-answer", "output"), decrypts=("good-answer", HASH_KEY, "output"), audits=True
     ),
-    ("call", Role.READER): Rights(),
     ("call", Role.AUDITOR): _AUDITOR,
     ("call", Role.ROTATOR): Rights(rewraps=True),
 }

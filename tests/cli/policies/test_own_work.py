@@ -89,3 +89,20 @@ def test_an_auditor_finds_the_audit_whole(night: RoleDeployment) -> None:
     exported = night.run_as("auditor", "audit", "export", "SPEC", "--format", "jsonl")
     roles = {json.loads(line)["actor"]["role"] for line in exported.stdout.splitlines()}
     assert roles >= {"submitter", "worker", "dispatcher", "operator"}
+
+
+def test_a_batch_infers_and_publishes(batch: RoleDeployment) -> None:
+    """Its table is made by the owner, in a run of its own; then another day's run has no right but to publish."""
+    made = batch.run_as_owner("batch", "run", "SPEC", "--quiet")
+    assert made.returncode == 0, made.stderr
+    for role in ("batch", "reader"):
+        batch.grant(role, "--database", "warehouse")
+    for role in ("batch", "auditor"):
+        batch.grant(role, "--database", "audit")
+    again = batch.run_as("batch", "batch", "run", "SPEC", "--recompute", "--quiet")
+    assert (again.returncode, last(again.stdout)["published"]) == (0, 60), again.stderr
+    status = batch.run_as("reader", "batch", "status", "SPEC", "--json")
+    assert status.returncode == 0, status.stderr
+    assert all(part["published"] for part in last(status.stdout)["partitions"])
+    verified = batch.run_as("auditor", "audit", "verify", "SPEC")
+    assert last(verified.stdout)["whole"], verified.stdout + verified.stderr
