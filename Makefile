@@ -99,7 +99,7 @@ test-fast: install ## The tests that need no service and no Airflow (under 60 se
 
 .PHONY: chaos
 chaos: install ## The asynchronous pattern under kills, outages and a lying queue, ROUNDS times over (about 3 minutes each)
-	AI_FAULT_ROUNDS=$(ROUNDS) $(PYTEST) tests/faults/jobs/test_chaos.py -s $(PYTEST_ARGS)
+	AI_FAULT_ROUNDS=$(ROUNDS) $(PYTEST) tests/faults/jobs/test_chaos.py tests/faults/jobs/test_chaos_elsewhere.py -s $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: install ## ruff, its formatter, and mypy --strict
@@ -129,8 +129,8 @@ bench-compare: install $(COMPARE_STAMP) ## The table of docs/sync-call.md: other
 	$(BIN)/python -m benchmarks.sync_comparison --write
 
 .PHONY: bench-async
-bench-async: install ## The figures of asynchronous calls: submitting, waiting (about 6 minutes)
-	for name in async_submit async_waiters; do $(BIN)/python -m benchmarks.$$name; done
+bench-async: install ## The figures of asynchronous calls: submitting, waiting (about 9 minutes)
+	for name in async_submit async_waiters async_triggerer; do $(BIN)/python -m benchmarks.$$name; done
 
 .PHONY: bench-workers
 bench-workers: install $(WORKERS_STAMP) ## Jobs per second of the worker, dramatiq-sqs and taskiq-aio-sqs (about 10 minutes)

@@ -192,7 +192,7 @@ class TamperedCiphertextError(CiphertextError):
 
 
 class JobMismatchError(AIProviderError):
-    """A job with this id was submitted before, with another payload. Submit the changed payload as a new generation."""
+    """The requests of a submission are not those that were submitted before. Changed ones are another submission."""
 
 
 class UndecodableMessageError(AIProviderError):

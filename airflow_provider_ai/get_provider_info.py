@@ -148,6 +148,12 @@ def _ai_jobs() -> dict[str, Any]:
                 "AWS connection", "Keys for SQS and S3; those of the AWS environment when empty.", type=TEXT
             ),
             "consumer_group": _field("Kafka consumer group", "Its prefix; airflow-ai when empty.", type=TEXT),
+            "session_timeout_seconds": _field(
+                "Kafka session (s)",
+                "After which a member of the group that is silent counts as dead; 15 when empty.",
+                type=NUMBER,
+                minimum=1,
+            ),
             "security_protocol": _field(
                 "Kafka security", "TLS unless the brokers are on this machine.", type=TEXT, enum=_KAFKA_SECURITY
             ),

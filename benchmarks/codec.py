@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> bool:
     keys = LocalKeys(current="k", keys=(("k", os.urandom(32)),), hash_key=os.urandom(32))
     os.environ[_VARIABLE] = keyring_text(keys)
     messages = [_messages(keys, size, options.rounds) for size in SIZES]
+    print(measure.table(list(messages[0]), [[_shown(value) for value in row.values()] for row in messages]), flush=True)
     with (
         product.working_folder(options.work) as work,
         StubServer(latency_ms=options.latency_ms, max_in_flight=product.CONCURRENCY) as stub,
@@ -47,7 +48,8 @@ def main(arguments: list[str] | None = None) -> bool:
             for repeat in range(options.repeats)
             for side in (("encrypted", "clear") if repeat % 2 == 0 else ("clear", "encrypted"))
         ]
-    return measure.report("codec", vars(options), [*messages, *batches], _claims(messages, batches))
+    shown = vars(options) | {"messages": messages}
+    return measure.report("codec", shown, batches, _claims(messages, batches))
 
 
 def _messages(keys: LocalKeys, size: int, rounds: int) -> dict[str, Any]:
@@ -58,13 +60,17 @@ def _messages(keys: LocalKeys, size: int, rounds: int) -> dict[str, Any]:
     decode = _seconds(lambda: codec.decode(stored, context=_PLACE), count, rounds)
     allowed = ALLOWED_SECONDS + size * ALLOWED_SECONDS_A_BYTE
     return {
-        "side": f"{size} bytes",
+        "bytes": size,
         "encode_us": encode * 1e6,
         "decode_us": decode * 1e6,
         "encode_share": encode / allowed,
         "decode_share": decode / allowed,
         "added_bytes": len(stored) - size,
     }
+
+
+def _shown(value: object) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def _seconds(work: Callable[[], object], count: int, rounds: int) -> float:

@@ -20,6 +20,7 @@ from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.config import StorageOptions, require
 from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.ports import Codec
+from airflow_provider_ai.core.purposes import OUTPUT
 from airflow_provider_ai.exceptions import ClaimCheckError
 
 _NAME = "output.json"
@@ -83,7 +84,7 @@ def safe_segment(name: str) -> str:
 
 
 def _context(uri: str) -> Mapping[str, str]:
-    return {"what": "output", "uri": uri}
+    return {"what": OUTPUT, "uri": uri}
 
 
 def _said(error: OSError) -> str:

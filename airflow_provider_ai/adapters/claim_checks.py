@@ -24,6 +24,7 @@ from airflow_provider_ai.core.job_ports import ClaimChecks
 from airflow_provider_ai.core.jobs import Content
 from airflow_provider_ai.core.messages import LARGEST_INLINE_BYTES, fits_inline
 from airflow_provider_ai.core.ports import Codec
+from airflow_provider_ai.core.purposes import of_job
 from airflow_provider_ai.exceptions import CiphertextError, ClaimCheckError, ClaimCheckUnavailableError, KeyAccessError
 
 INLINE_LIMIT_BYTES = 65_536
@@ -127,7 +128,7 @@ class InlineOrClaimCheck:
 
         :raises EncryptionError: when it cannot
         """
-        self._codec.prepare(f"job-{kind}")
+        self._codec.prepare(of_job(kind))
 
     def pack(self, data: bytes, *, kind: str, job_id: str, origin: str | None = None) -> Content:
         """Bytes as content.
@@ -186,4 +187,4 @@ class InlineOrClaimCheck:
 
 
 def _context(kind: str, sha256: str, origin: str) -> Mapping[str, str]:
-    return {"what": f"job-{kind}", "job": origin, "sha256": sha256}
+    return {"what": of_job(kind), "job": origin, "sha256": sha256}

@@ -3,35 +3,65 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import orjson
 
 from airflow_provider_ai.exceptions import InputError, UnreadableFileError
 
 LONGEST_LINE_BYTES = 64 << 20
+STANDARD_INPUT = "-"
 _BOM = b"\xef\xbb\xbf"
+_CHUNK_BYTES = 1 << 20
 
 
-def read_json_lines(path: Path) -> Iterator[Any]:
-    """The JSON value of each line that is not blank, in order.
+class JsonLines:
+    """The lines of a file, or of standard input, to be read as often as needed."""
 
-    :raises InputError: names the first line that is none; it is not quoted
-    """
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE_BYTES + 1), b""), start=1):
+    def __init__(self, file: IO[bytes], name: str) -> None:
+        self._file = file
+        self.name = name
+
+    def __iter__(self) -> Iterator[Any]:
+        """The JSON value of each line that is not blank, in order.
+
+        :raises InputError: names the first line that is none; it is not quoted
+        """
+        try:
+            self._file.seek(0)
+            lines = iter(lambda: self._file.readline(LONGEST_LINE_BYTES + 1), b"")
+            for number, line in enumerate(lines, start=1):
                 if len(line) > LONGEST_LINE_BYTES:
-                    raise UnreadableFileError(f"{path}: line {number} is longer than {LONGEST_LINE_BYTES >> 20} MiB")
+                    longest = LONGEST_LINE_BYTES >> 20
+                    raise UnreadableFileError(f"{self.name}: line {number} is longer than {longest} MiB")
                 text = (line.removeprefix(_BOM) if number == 1 else line).strip()
                 if text:
-                    yield _parsed(path, number, text)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+                    yield _parsed(self.name, number, text)
+        except OSError as error:
+            raise InputError(f"{self.name}: cannot be read ({error.strerror})") from None
+
+
+@contextmanager
+def json_lines(path: str) -> Iterator[JsonLines]:
+    """The lines of a file; of standard input for ``-``. What can be read once only is kept in a file without a name.
+
+    :raises InputError: there is no such file, or no room to keep what comes
+    """
+    name = "standard input" if path == STANDARD_INPUT else path
+    with ExitStack() as stack:
+        try:
+            file = sys.stdin.buffer if path == STANDARD_INPUT else stack.enter_context(Path(path).open("rb"))
+            if not file.seekable():
+                file = stack.enter_context(_kept(file))
+        except OSError as error:
+            raise InputError(f"{name}: cannot be read ({error.strerror})") from None
+        yield JsonLines(file, name)
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> int:
@@ -60,12 +90,23 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> int:
     return count
 
 
-def _parsed(path: Path, number: int, text: bytes) -> Any:
+def _kept(stream: IO[bytes]) -> IO[bytes]:
+    """What a stream holds, in a file that nobody else can open, and that is gone with this process."""
+    kept = tempfile.TemporaryFile()  # noqa: SIM115 - handed over
+    try:
+        shutil.copyfileobj(stream, kept, _CHUNK_BYTES)
+    except BaseException:
+        kept.close()
+        raise
+    return kept
+
+
+def _parsed(name: str, number: int, text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError as error:
         where = f"line {number}, column {error.colno}"
-        raise UnreadableFileError(f"{path}: not valid JSON in UTF-8 ({where})") from None
+        raise UnreadableFileError(f"{name}: not valid JSON in UTF-8 ({where})") from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import COMPLETE, Endings, attempt
 from airflow_provider_ai.cli.progress import logging_to
+from airflow_provider_ai.cli.user_modules import look_beside
 from airflow_provider_ai.exceptions import SpecError
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
         for key in spec.unused:
             log.warning("%r in [endpoint] is not used by protocol %r", key, spec.endpoint.protocol)
         inputs = _read_inputs(arguments.input)
-        sys.path.append(str(Path(arguments.spec).resolve().parent))  # a callable may lie beside its spec
+        look_beside(arguments.spec)
         make = _sync_caller() if runtime is None else runtime
         with make(
             endpoint=spec.endpoint,

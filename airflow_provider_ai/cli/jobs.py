@@ -46,8 +46,11 @@ _AGAIN = "run the same command again: it goes on with the same jobs"
 _ENDINGS = Endings(
     advice=(
         (SpecError, "correct it, then run again"),
-        (JobMismatchError, "submit the changed file under another KEY, or restore it"),
-        (InputError, "correct the file, then run again"),
+        (
+            JobMismatchError,
+            "under one KEY the requests stay as they are: submit changed ones under another KEY, or restore them",
+        ),
+        (InputError, "correct the input, then run again"),
         (StoreSchemaError, "then run again"),
     ),
     otherwise=_AGAIN,
@@ -61,22 +64,22 @@ def submit(arguments: argparse.Namespace, runtime: Any) -> int:
     """``jobs submit``; the exit code. ``runtime``: opens a client, as ``open_job_client`` does; None for that one."""
 
     def work(stop: StopToken) -> JobCounts:
-        from airflow_provider_ai.adapters.json_lines import read_json_lines
+        from airflow_provider_ai.adapters.json_lines import json_lines
         from airflow_provider_ai.patterns.request_reply import Submission
 
         spec = _load(arguments.spec)
-        file = Path(arguments.input)
-        total = sum(1 for _ in read_json_lines(file))
-        if not total:
-            raise EmptyDatasetError(f"{file}: there is no request in it")
-        key = _key(arguments)
-        expires_at = None if arguments.deadline is None else time.time() + arguments.deadline
-        submission = Submission(key=key, expires_at=expires_at, group=arguments.group)
-        with _client(spec, runtime) as client, shown_on(sys.stderr, quiet=arguments.quiet) as show:
-            told = _Told(total, show, ids=not arguments.quiet)
-            done = client.submit(submission, read_json_lines(file), on_submitted=told, stop=stop)
-            log.info("%d jobs, %d messages sent", done.jobs, done.sent)
-            return client.counts(key)
+        with json_lines(arguments.input) as requests:
+            total = sum(1 for _ in requests)
+            if not total:
+                raise EmptyDatasetError(f"{requests.name}: there is no request in it")
+            key = _key(arguments)
+            expires_at = None if arguments.deadline is None else time.time() + arguments.deadline
+            submission = Submission(key=key, expires_at=expires_at, group=arguments.group)
+            with _client(spec, runtime) as client, shown_on(sys.stderr, quiet=arguments.quiet) as show:
+                told = _Told(total, show, ids=not arguments.quiet)
+                done = client.submit(submission, requests, on_submitted=told, stop=stop)
+                log.info("submission %s: %d jobs, %d messages sent", key, done.jobs, done.sent)
+                return client.counts(key)
 
     counts, code = _carried_out(work, arguments)
     if counts is not None:

@@ -21,19 +21,22 @@ where there are any. Everything else on stdout comes before it; what is for peop
 """
 
 _SUBMIT_NOTES = """\
-FILE.jsonl holds one request a line: what the worker's endpoint or handler gets, an object as a rule. Blank lines are
-passed over. KEY and the number of the request make the id of its job, so the same command again re-attaches: it adds
-nothing, and sends only what was never sent. A request that has changed under the same KEY is an error.
+FILE.jsonl, or standard input for `-`, holds one request a line: what the worker's endpoint or handler gets, an object
+as a rule. Blank lines are passed over. KEY and the number of the request make the id of its job, so the same command
+again re-attaches: it adds nothing, and sends only what was never sent. A request that has changed under the same KEY is
+an error.
 
-The file is read twice: first to check every line, so that a bad one is found before anything is submitted, then to
-submit. Memory does not depend on its size.
+The input is read twice: first to check every line, so that a bad one is found before anything is submitted, then to
+submit. Memory does not depend on its size; standard input is kept in a temporary file without a name meanwhile.
+
+KEY is kept as a hash, which whoever guesses it can tell: let it say nothing about a person.
 
 stdout: the ids, one a line in the order of the requests, unless --quiet; then the counts.
 
 exit codes:
   0  all requests are submitted
   1  store or queue are down, or it was stopped: run the same command again, which submits the rest
-  2  the spec, the file or the command line must be corrected
+  2  the spec, the input or the command line must be corrected
 """
 
 _WAIT_NOTES = """\
@@ -86,7 +89,7 @@ def add_to(patterns: Any) -> None:
 
 def _add_submit(commands: Any) -> None:
     submit = _add(commands, "submit", "Submit the lines of a file as jobs.", _SUBMIT_NOTES)
-    submit.add_argument("--input", metavar="FILE.jsonl", required=True, help="one request a line")
+    submit.add_argument("--input", metavar="FILE.jsonl", required=True, help="one request a line; - for standard input")
     submit.add_argument(
         "--deadline", type=_seconds, metavar="SECONDS", help="jobs not begun by then expire (default: never)"
     )

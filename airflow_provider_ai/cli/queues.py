@@ -10,15 +10,17 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from airflow_provider_ai.adapters.queues.provisioning import create_queues
+from airflow_provider_ai.cli.connections import transport_of
 from airflow_provider_ai.cli.endings import COMPLETE, Endings, attempt
 from airflow_provider_ai.cli.job_spec import load_job_spec
 from airflow_provider_ai.cli.progress import logging_to
 from airflow_provider_ai.core import queue_templates
+from airflow_provider_ai.core.job_settings import DispatcherSettings, WorkerSettings
 from airflow_provider_ai.core.queue_plan import QueueState, plan_queues
+from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import SpecError
 
 if TYPE_CHECKING:
-    from airflow_provider_ai.cli.job_spec import JobSpec
     from airflow_provider_ai.core.queue_plan import QueuePlan
 
 DIFFERS = 3
@@ -32,12 +34,12 @@ def create(arguments: argparse.Namespace) -> int:
     """``queues create``; the exit code."""
 
     def work() -> str | Sequence[QueueState]:
-        spec = load_job_spec(arguments.spec, need_secrets=False)
-        plans = _plans(spec)
+        transport, worker, dispatcher = _deployment(arguments)
+        plans = _plans(transport, worker, dispatcher)
         if arguments.template is not None:
-            template: str = getattr(queue_templates, arguments.template)(plans, spec.transport)
+            template: str = getattr(queue_templates, arguments.template)(plans, transport)
             return template
-        return create_queues(plans, spec.transport)
+        return create_queues(plans, transport)
 
     with logging_to(sys.stderr, arguments.log_level):
         made, code = attempt(work, _ENDINGS, debug=arguments.log_level == "debug")
@@ -50,13 +52,21 @@ def create(arguments: argparse.Namespace) -> int:
     return _end(made)
 
 
-def _plans(spec: JobSpec) -> Sequence[QueuePlan]:
+def _deployment(arguments: argparse.Namespace) -> tuple[TransportSettings, WorkerSettings, DispatcherSettings]:
+    """Of a spec, or of an Airflow connection, which says nothing of workers and dispatchers: those are the defaults."""
+    if arguments.conn is not None:
+        return transport_of(arguments.conn), WorkerSettings(), DispatcherSettings()
+    spec = load_job_spec(arguments.spec, need_secrets=False)
+    return spec.transport, spec.worker, spec.dispatcher
+
+
+def _plans(transport: TransportSettings, worker: WorkerSettings, dispatcher: DispatcherSettings) -> Sequence[QueuePlan]:
     try:
         return plan_queues(
-            spec.transport,
-            visibility_seconds=spec.worker.visibility_timeout_seconds,
-            reply_visibility_seconds=spec.dispatcher.visibility_timeout_seconds,
-            max_attempts=spec.worker.max_attempts,
+            transport,
+            visibility_seconds=worker.visibility_timeout_seconds,
+            reply_visibility_seconds=dispatcher.visibility_timeout_seconds,
+            max_attempts=worker.max_attempts,
         )
     except SpecError as error:
         raise SpecError(f"[transport] {error}") from None

@@ -12,7 +12,7 @@ The queues of the asynchronous pattern: requests, results, and dead letters for 
 """
 
 _CREATE_NOTES = """\
-Makes the queues (or topics) of [transport] that are not there yet:
+Makes the queues (or topics) of [transport], or of an Airflow connection, that are not there yet:
 
   request_queue      visibility timeout as in [worker]; a message becomes a dead letter after max_receives deliveries
   result_queue       visibility timeout as in [dispatcher]; a reply becomes a dead letter after 1000 deliveries
@@ -34,6 +34,7 @@ exit codes:
 examples:
 
   airflow-ai queues create jobs.toml
+  airflow-ai queues create --conn ai_jobs                      # for workers with the default visibility timeout
   airflow-ai queues create jobs.toml --print terraform > queues.tf
 """
 
@@ -43,7 +44,9 @@ def add_to(patterns: Any) -> None:
     queues = add_command(patterns, "queues", "Make the queues of the asynchronous pattern.", _NOTES)
     commands = queues.add_subparsers(dest="command", metavar="COMMAND", required=True)
     create = add_command(commands, "create", "Make the queues that are missing.", _CREATE_NOTES, handler=_create)
-    create.add_argument("spec", metavar="SPEC.toml", help="a spec with a [transport]")
+    place = create.add_mutually_exclusive_group(required=True)
+    place.add_argument("spec", metavar="SPEC.toml", nargs="?", help="a spec with a [transport]")
+    place.add_argument("--conn", metavar="ID", help="an Airflow connection of type ai_jobs, asked of the Airflow here")
     formats = ("terraform", "cloudformation")
     create.add_argument("--print", dest="template", choices=formats, help="print a template, make nothing")
     add_log_level(create)

@@ -96,8 +96,17 @@ def _as_text(found: Overview) -> Iterator[str]:
         return
     yield f"tables: revision {found.revision}, as this version needs them"
     yield f"good answers: {found.good_answers:,}"
+    if found.jobs is not None:
+        yield f"jobs: {_counted(found.jobs.states)}"
+        yield f"inbox: {found.jobs.arrived:,} outcomes have arrived, {found.jobs.under_way:,} are under way"
+        yield f"dead letters: {_counted(found.jobs.dead_letters)}"
+        yield f"unknown replies and refused webhooks: {_counted(found.jobs.unknown_replies)}"
     if found.endpoints:
         yield ""
         yield f"{'breaker':<10} {'calls':>11}  endpoint"
     for row in found.endpoints:
         yield f"{row.state:<10} {f'{row.slots_taken} of {row.slots}':>11}  {row.endpoint}"
+
+
+def _counted(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{number:,} {name}" for name, number in numbers.items()) or "none"

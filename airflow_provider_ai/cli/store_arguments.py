@@ -8,7 +8,8 @@ from typing import Any
 from airflow_provider_ai.cli.arguments import add_command, add_log_level
 
 _NOTES = """\
-The store holds what processes share: circuit breakers, bulkheads and last good answers. A new one makes its tables by
+The store holds what processes share: circuit breakers, bulkheads, last good answers, and the jobs and the inbox of the
+asynchronous pattern. A new one makes its tables by
 itself at first use; one that an older version of this package has made is upgraded by `airflow-ai store upgrade`.
 """
 
@@ -31,8 +32,9 @@ examples:
 """
 
 _STATUS_NOTES = """\
-Shows the revision of the tables, each endpoint's circuit breaker and bulkhead, and how many good answers are kept.
-Changes nothing.
+Shows the revision of the tables, each endpoint's circuit breaker and bulkhead, how many good answers are kept, how many
+jobs there are in each state, how many of their outcomes have arrived in the inbox, and, by reason, how many dead
+letters and replies that belong to no job. Changes nothing.
 
 exit codes:
   0  this version can use the store

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow_provider_ai.cli.audit_spec import audited
 from airflow_provider_ai.cli.endings import Endings, attempt
 from airflow_provider_ai.cli.progress import logging_to
+from airflow_provider_ai.cli.user_modules import look_beside
 from airflow_provider_ai.exceptions import SpecError, StoreSchemaError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace, runtime: Any) -> int:
         spec = load_job_spec(arguments.spec)
         for key in spec.unused:
             log.warning("%r in [endpoint] is not used by this protocol", key)
+        look_beside(arguments.spec)
         from airflow_provider_ai.runtime.worker import WorkerJob, run_worker
 
         job = WorkerJob(

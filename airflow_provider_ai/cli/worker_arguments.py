@@ -41,7 +41,8 @@ example: save this as jobs.toml, then run `airflow-ai queues create jobs.toml` o
 
   # or, instead of [endpoint], a function of yours:
   # [handler]
-  # target = "summaries:summarise"      # async def summarise(job) -> plain JSON values
+  # target = "summaries:summarise"      # async def summarise(job) -> plain JSON values;
+                                        # summaries.py may lie beside this file
 
   [webhook]                             # results of jobs that ask for it are also delivered there
   url = "https://airflow.example.org"   # /ai/webhooks/jobs/{job_id} is added

@@ -65,8 +65,8 @@ NOTES = (
     ),
     Note("Agree on the static answer with those who act on it, and look at `degraded` before you act.", _SYNC),
     Note(
-        "AISubmitAndWaitOperator arrives with the asynchronous pattern, in the next release. Until then, trigger a "
-        "batch DAG over the one record: it takes about a minute, and a retry does not call twice.",
+        "Somebody must run the workers (`airflow-ai worker`), as many as the longest backlog takes, and look after "
+        "dead letters: what has failed for good waits there for a person (DAG dead_letter_redrive).",
         _ASYNC,
     ),
     Note("A result can be delivered more than once: who receives it must be idempotent on job_id.", _ASYNC),

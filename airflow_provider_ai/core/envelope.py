@@ -51,6 +51,8 @@ ALGORITHM: Final = 1  # AES-256-GCM, HKDF-SHA-256, committing
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
+WRITES_INTO: Final = hasattr(AESGCM, "encrypt_into")
+"""Older versions of cryptography cannot encrypt into memory that is there."""
 _COMMITMENT_BYTES = 32
 _PLACE_BYTES = 8
 _START = MAGIC + bytes([VERSION, ALGORITHM])

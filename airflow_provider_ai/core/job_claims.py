@@ -90,6 +90,7 @@ def begun(job: NewJob) -> Job:
         group=job.group,
         webhook=job.webhook,
         predecessor=job.predecessor,
+        queue=job.queue,
     )
 
 
@@ -106,6 +107,7 @@ def successor(job: Job, *, submitted_at: float, now: float) -> NewJob:
         group=job.group,
         webhook=job.webhook,
         predecessor=job.job_id,
+        queue=job.queue,
     )
 
 

@@ -56,6 +56,9 @@ class JobStore(Protocol):
     Every method is one transaction, except that ``submit``, ``sent``, ``heartbeat`` and ``cancel`` take more than a
     thousand jobs in several. What submit, complete, fail, expire, redrive and the inbox have written survives a power
     cut; leases and attempts may not.
+
+    Several deployments may share a store. A job belongs to the one whose request queue it names, and what looks
+    after jobs without being told their ids takes the ``queue`` of its own. Jobs that name none belong to all of them.
     """
 
     def submit(self, jobs: Sequence[NewJob]) -> Sequence[Job]:
@@ -112,7 +115,7 @@ class JobStore(Protocol):
         """Cancel the jobs of a submission that have not begun; how many. That is in the inbox at once."""
         ...
 
-    def expire(self, *, most: int) -> Sequence[Job]:
+    def expire(self, *, most: int, queue: str = "") -> Sequence[Job]:
         """Record jobs whose time is over and that nobody holds as expired; at most so many of them."""
         ...
 
@@ -144,7 +147,7 @@ class JobStore(Protocol):
         """
         ...
 
-    def ended(self, *, since: float) -> Mapping[str, Ended]:
+    def ended(self, *, since: float, queue: str = "") -> Mapping[str, Ended]:
         """Submissions all of whose jobs have ended for whoever waits, the last of them after ``since``."""
         ...
 
@@ -172,14 +175,14 @@ class JobStore(Protocol):
 
     # --- reconciler
 
-    def unsent(self, *, older_than_seconds: float, most: int) -> Sequence[Job]:
+    def unsent(self, *, older_than_seconds: float, most: int, queue: str = "") -> Sequence[Job]:
         """Jobs whose message was never sent, or was sent so long ago that it must be lost, and that nobody holds.
 
         Once sent again and marked so they are left alone for that long. Those whose time is over are not among them.
         """
         ...
 
-    def unpublished(self, *, older_than_seconds: float, most: int) -> Sequence[Job]:
+    def unpublished(self, *, older_than_seconds: float, most: int, queue: str = "") -> Sequence[Job]:
         """Final jobs whose outcome has not arrived in the inbox, though it ended, or was published, that long ago."""
         ...
 
@@ -189,7 +192,7 @@ class JobStore(Protocol):
 
     # --- upkeep
 
-    def prune(self, *, older_than_seconds: float, most: int) -> Pruned:
+    def prune(self, *, older_than_seconds: float, most: int, queue: str = "") -> Pruned:
         """Remove jobs whose outcome arrived that long ago, ``most`` positions at most, with all their generations;
         likewise replies that belong to no job.
 
@@ -315,6 +318,11 @@ class Transport:
     requests: MessageQueue
     results: MessageQueue
     dead_letters: MessageQueue
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Of the queues: requests, results, dead letters."""
+        return self.requests.name, self.results.name, self.dead_letters.name
 
     def close(self) -> None:
         """Close all of them."""

@@ -74,6 +74,7 @@ class NewJob:
     :param group: tenant: FIFO message group, or fair-queue group
     :param webhook: whether its result is also delivered to the webhook
     :param predecessor: the job that this one, of a later generation, takes the place of
+    :param queue: name of the request queue that its message goes to: the deployment that answers for it
     """
 
     job_id: str
@@ -85,6 +86,7 @@ class NewJob:
     group: str | None = None
     webhook: bool = False
     predecessor: str | None = None
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,7 @@ class Job:
     :param sent: whether its message is known to have been put into the queue
     :param result: of a job that succeeded; it stays when the job is claimed no more
     :param reason: of one that did not: a word, never data
+    :param model: what answered it (:class:`Outcome`)
     """
 
     job_id: str
@@ -113,14 +116,16 @@ class Job:
     sent: bool = False
     result: Content | None = None
     reason: str | None = None
+    model: str | None = None
     predecessor: str | None = None
+    queue: str = ""
 
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; None while it has not."""
         if not self.state.final:
             return None
-        return Outcome(state=self.state, content=self.result, reason=self.reason)
+        return Outcome(state=self.state, content=self.result, reason=self.reason, model=self.model)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,11 +135,13 @@ class Outcome:
     :param state: a final one
     :param content: the result of a job that succeeded
     :param reason: of one that did not: one word
+    :param model: what answered a job that succeeded, as its worker says: the endpoint's model, or the handler function
     """
 
     state: JobState
     content: Content | None = None
     reason: str | None = None
+    model: str | None = None
 
 
 class ClaimRefusal(Enum):

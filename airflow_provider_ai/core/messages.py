@@ -7,12 +7,13 @@
      "data": {"schema_version": 1, "expires_at": RFC 3339 or null, "payload": …, "sha256": …}}
 
     {…, "type": "ai.job.result",
-     "data": {"schema_version": 1, "status": "succeeded", "fence": 3, "output": …, "sha256": …, "reason": null}}
+     "data": {"schema_version": 1, "status": "succeeded", "fence": 3, "output": …, "sha256": …, "reason": null,
+     "model": …}}
 
 In place of ``payload`` (``output``) there may be ``payload_base64``, for bytes that JSON would not give back as they
 were, or ``ref``, a claim check. ``codec`` names the codec between the bytes that ``sha256`` is of (keyed, when it
-encrypts) and those sent; it is absent when there is none. Attributes that are not known here are ignored, as
-CloudEvents asks.
+encrypts) and those sent; it is absent when there is none, and ``model`` when nobody says what answered. Attributes that
+are not known here are ignored, as CloudEvents asks.
 
 Decoding is strict: a message is ours and whole, or :class:`UndecodableMessageError` says in one word what is wrong.
 """
@@ -54,7 +55,7 @@ WRONG_CONTENT_TYPE: Final = "wrong_content_type"
 UNKNOWN_SCHEMA: Final = "unknown_schema"  # a schema_version that this package does not know
 WRONG_CONTENT: Final = "wrong_content"  # no payload, or several, or no hash, or not decodable
 WRONG_HASH: Final = "wrong_hash"  # the content is not the one that was sent
-WRONG_OUTCOME: Final = "wrong_outcome"  # status, fence or reason
+WRONG_OUTCOME: Final = "wrong_outcome"  # status, fence, reason or model
 
 _ID = re.compile(r"[\x21-\x7e]{1,128}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -113,6 +114,7 @@ def encode_result(message: ResultMessage) -> bytes:
         "status": outcome.state.value,
         "fence": message.fence,
         "reason": outcome.reason,
+        **({} if outcome.model is None else {"model": outcome.model}),
         **({} if outcome.content is None else _content(outcome.content, "output")),
     }
     return _event(message, RESULT, data)
@@ -238,8 +240,9 @@ def _outcome(data: Mapping[str, Any]) -> Outcome:
     _require(isinstance(status, str) and status in states, WRONG_OUTCOME)
     state = states[str(status)]
     if state is JobState.SUCCEEDED:
-        _require(reason is None, WRONG_OUTCOME)
-        return Outcome(state=state, content=_read_content(data, "output"))
+        model: Any = data.get("model")
+        _require(reason is None and (model is None or _is_text(model)), WRONG_OUTCOME)
+        return Outcome(state=state, content=_read_content(data, "output"), model=model)
     _require(isinstance(reason, str) and _WORD.fullmatch(reason) is not None, WRONG_OUTCOME)
     _require(not _CONTENT_OF["output"] & data.keys(), WRONG_OUTCOME)
     return Outcome(state=state, reason=str(reason))
@@ -287,7 +290,8 @@ def _is_id(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _MOST_CHARACTERS
+    """No NUL: PostgreSQL's text has none, and one message would keep a whole batch from being stored."""
+    return isinstance(value, str) and 0 < len(value) <= _MOST_CHARACTERS and "\0" not in value
 
 
 def _require(right: bool, reason: str) -> None:

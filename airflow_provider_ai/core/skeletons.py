@@ -34,7 +34,7 @@ def _sync(needs: Needs) -> str:
 
 
 def _async(needs: Needs) -> str:
-    body = Template(_ASYNC).substitute(timeout=_seconds(needs.latency_seconds))
+    body = Template(_ASYNC).substitute(deadline=_seconds(needs.latency_seconds))
     return body + (_ASYNC_WRITES if needs.effect == "ehr-write" else _ASYNC_READS)
 
 
@@ -160,10 +160,10 @@ _SYNC_WRITES = """\
 # --- asynchronous
 
 _ASYNC = '''\
-"""Discharge letters: a worker behind a queue summarises one per run; the task sleeps until the result is there.
+"""Discharge letters: a worker behind a queue summarises one per run; the task sleeps until the summary is there.
 
-AISubmitAndWaitOperator arrives with the asynchronous pattern, in the next release of airflow-provider-ai. Until then
-this file shows the shape and does not import; the names of arguments may still change.
+A run is given a reference. The worker reads the letter (``airflow-ai worker SPEC.toml``, with a handler that does), so
+nothing about a person stands in params, dag_run.conf or a message.
 """
 
 from __future__ import annotations
@@ -173,43 +173,46 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, task
 
-from airflow_provider_ai.operators.request_reply import AISubmitAndWaitOperator, JsonRequest
+from airflow_provider_ai.operators.request_reply import AISubmitAndWaitOperator, load_replies
 
 with DAG(
     "discharge_letters",
     schedule=None,
     params={"letter": Param("", type="string", description="a reference, such as s3://bucket/key; not the letter")},
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=15)},
     doc_md=__doc__,
 ) as dag:
-    summary = AISubmitAndWaitOperator(
+    summarise = AISubmitAndWaitOperator(
         task_id="summarise",
-        endpoint_conn_id="summary_model",
-        request=JsonRequest(inputs={"letter": "{{ params.letter }}"}),
-        timeout=$timeout,
+        transport_conn_id="ai_jobs",  # queues, claim checks and store, the same as the worker's
+        requests={"letter": "{{ params.letter }}"},
+        job_deadline=$deadline,
     )
 '''
 
 _ASYNC_READS = """\
 
     @task
-    def use_summary(result: dict[str, Any]) -> None:
-        raise NotImplementedError("show it to whoever asked; it may come twice, under the same result['job_id']")
+    def use_summary(manifest: dict[str, Any]) -> None:
+        for reply in load_replies(manifest):
+            raise NotImplementedError(f"show reply.output to whoever asked; it may come twice, under {reply.job_id}")
 
-    use_summary(summary.output)
+    use_summary(summarise.output)
 """
 
 _ASYNC_WRITES = """\
 
     @task(retries=3)
-    def write_to_ehr(result: dict[str, Any]) -> None:
-        raise NotImplementedError("write under result['job_id'] if nothing is there yet: a retry brings the same one")
+    def write_to_ehr(manifest: dict[str, Any]) -> None:
+        for reply in load_replies(manifest):
+            raise NotImplementedError(f"write reply.output under {reply.job_id} if nothing is there yet")
 
     @task(trigger_rule="all_failed")
     def human_review() -> None:
         raise NotImplementedError("put it on the list of the person who writes the summary instead")
 
-    write_to_ehr(summary.output)
-    summary >> human_review()
+    write_to_ehr(summarise.output)
+    summarise >> human_review()
 """
 
 # --- batch

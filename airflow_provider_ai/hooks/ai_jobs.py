@@ -45,6 +45,7 @@ _OF_TRANSPORT: Mapping[str, Callable[[Any], Any]] = {
     "allow_plaintext": boolean,
     "region": str,
     "consumer_group": str,
+    "session_timeout_seconds": _seconds,
     "security_protocol": str,
     "client_cert_file": str,
     "client_key_file": str,

@@ -58,7 +58,10 @@ ADVICE: tuple[tuple[type[AIProviderError], str], ...] = (
     ),
     (SinkUnavailableError, "retries go on by themselves; after the last one, clear this task."),
     (SinkError, "once the table and the grants are right, clear this task."),
-    (JobMismatchError, "put the requests back as they were and clear this task, or start a new run."),
+    (
+        JobMismatchError,
+        "put the requests back as they were and clear this task, or start a new run, or another generation.",
+    ),
     (KeyUnavailableError, "retries go on by themselves; after the last one, clear this task."),
     (KeyAccessError, "once the key can be used, clear this task; it goes on where it stopped."),
     (EncryptionError, "once the stored data are right, clear this task."),

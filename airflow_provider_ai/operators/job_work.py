@@ -101,6 +101,10 @@ class JobWork:
         with embedded_dispatcher(self.settings) if dispatch else nullcontext():
             return self._opened(call)
 
+    def counts(self) -> JobCounts:
+        """How many jobs there are, and how they ended."""
+        return self._opened(lambda client: client.counts(self.key))
+
     def reasons(self) -> dict[str, int]:
         """How many jobs ended without a result, by reason, most frequent first."""
         return self._opened(lambda client: client.reasons(self.key))

@@ -227,7 +227,7 @@ class AISubmitAndWaitOperator(HiddenFieldsOperator):
             return {"transport_conn_id": self.transport_conn_id, "submission": work.key}
         landed = {"rows": 0, "written": 0}
         if counts.jobs:
-            sink, provenance = _sink_settings(self.sink), _provenance(context["ti"].run_id, self.transport_conn_id)
+            sink, provenance = _sink_settings(self.sink), _provenance(context["ti"].run_id)
             landed = self._attended(context, lambda _: work.land(sink, provenance))
         log.info(
             "%s rows stand in %s, %s written now", f"{landed['rows']:,}", self.sink.table, f"{landed['written']:,}"
@@ -310,7 +310,8 @@ def land_submission(
 ) -> dict[str, int]:
     """Bring a table to the replies of a submission that somebody else made: ``{"rows", "written"}``.
 
-    For the tasks of a DAG that was told that they have arrived. Every job must have ended.
+    For the tasks of a DAG that was told that they have arrived. Jobs that were redriven since are pending again: then
+    nothing is landed, for the DAG is told once more when they have ended.
 
     :param run_id: ``_run_id`` of the rows
     """
@@ -320,7 +321,10 @@ def land_submission(
     def landed() -> dict[str, int]:
         settings = AIJobsHook(transport_conn_id, store_conn_id).get_conn()
         work = JobWork(settings=settings, submission=Submission(key=submission), stop=StopToken())
-        return work.land(_sink_settings(sink), _provenance(run_id, transport_conn_id))
+        if pending := work.counts().pending:
+            log.info("%s jobs of submission %s are pending again; it is landed later", f"{pending:,}", submission)
+            return {"rows": 0, "written": 0}
+        return work.land(_sink_settings(sink), _provenance(run_id))
 
     done: dict[str, int] = explained(landed)
     return done
@@ -333,10 +337,10 @@ def _sink_settings(sink: WarehouseSink) -> SinkSettings:
     return sink_settings(sink.conn_id, sink.table, sink.schema)
 
 
-def _provenance(run_id: str, source: str) -> Provenance:
+def _provenance(run_id: str) -> Provenance:
     from airflow_provider_ai.patterns.batch_inference import Provenance
 
-    return Provenance(run_id=run_id, model=source, prompt_hash="", schema_version="")
+    return Provenance(run_id=run_id, model="", prompt_hash="", schema_version="")
 
 
 def _seconds(deadline: timedelta | float) -> float:

@@ -30,6 +30,7 @@ class CollectedReply:
     :param state: a final one
     :param output: of a job that succeeded: a JSON value
     :param reason: of one that did not: a word, never data
+    :param model: what gave the output, as its worker says: the endpoint's model, or the handler function
     :param sha256: of the output's bytes
     :param arrived_at: epoch seconds
     """
@@ -40,6 +41,7 @@ class CollectedReply:
     arrived_at: float
     output: Any = None
     reason: str | None = None
+    model: str | None = None
     sha256: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -96,6 +98,7 @@ def _reply(contents: ContentCodec, arrival: Arrival) -> CollectedReply:
         state=arrival.outcome.state,
         arrived_at=arrival.arrived_at,
         output=orjson.loads(contents.unpack(content, kind=RESULT, job_id=arrival.job_id)),
+        model=arrival.outcome.model,
         sha256=content.sha256,
     )
 

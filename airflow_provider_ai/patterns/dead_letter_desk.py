@@ -63,16 +63,15 @@ class DeadLetterDesk:
         self._epoch = epoch
 
     def letters(self) -> Iterator[DeadLetter]:
-        """Those in the store, the oldest first."""
+        """Those in the store, the oldest first; not those of other deployments that share it."""
         after: DeadLetter | None = None
         while found := self._letters.letters(most=_AT_ONCE, after=after):
-            yield from found
+            yield from (letter for letter in found if letter.source in self._transport.names)
             after = found[-1]
 
     def queued(self, *, most: int) -> Sequence[DeadLetter]:
         """Some of those that no dispatcher has taken out of their queue yet; they stay there."""
-        requests = self._transport.requests.name
-        return [letter_of(delivery, requests=requests) for delivery in self._transport.dead_letters.peek(most=most)]
+        return [letter_of(delivery, self._transport) for delivery in self._transport.dead_letters.peek(most=most)]
 
     def job(self, letter: DeadLetter) -> Job | None:
         """The job of a letter."""

@@ -14,7 +14,7 @@ import orjson
 
 from airflow_provider_ai.core import job_reasons
 from airflow_provider_ai.core.dispatch_decisions import letter_id
-from airflow_provider_ai.core.job_ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage
+from airflow_provider_ai.core.job_ports import DeadLetter, Delivery, MessageQueue, OutgoingMessage, Transport
 from airflow_provider_ai.core.messages import id_in
 from airflow_provider_ai.exceptions import MessagesRefusedError, QueueUnavailableError
 
@@ -55,18 +55,20 @@ def reason_of(attributes: Mapping[str, str]) -> str:
     return attributes.get(REASON, TOO_MANY_RECEIVES)
 
 
-def letter_of(delivery: Delivery, *, requests: str) -> DeadLetter:
-    """What is known of a dead letter.
+def letter_of(delivery: Delivery, transport: Transport) -> DeadLetter:
+    """What is known of a dead letter in the queue of a deployment.
 
-    :param requests: name of the request queue: what comes without a source was put aside by that queue itself
+    What comes without a source was put aside by the request queue itself. One with a source that is none of ours was
+    put there by somebody else.
     """
     attributes = delivery.attributes
     reason = job_reasons.word(reason_of(attributes))
+    source = attributes.get(SOURCE_QUEUE, transport.requests.name)
     return DeadLetter(
         letter_id=letter_id(delivery.body, reason),
         job_id=attributes.get(JOB_ID) or id_in(delivery.body),
         reason=reason,
-        source=attributes.get(SOURCE_QUEUE, requests),
+        source=source if source in transport.names else transport.dead_letters.name,
         message=delivery.body,
     )
 

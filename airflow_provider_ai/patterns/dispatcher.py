@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypedDict
 
 from airflow_provider_ai.core import job_reasons
 from airflow_provider_ai.core.backoff import full_jitter
@@ -51,6 +52,13 @@ _LONGEST_PAUSE_SECONDS = 3.0
 _SHORTEST_LOOK_SECONDS = 0.05
 _DAY_SECONDS = 86_400.0
 log = logging.getLogger(__name__)
+
+
+class _Mine(TypedDict):
+    """Which jobs to look after: those of this deployment, so many at a time."""
+
+    queue: str
+    most: int
 
 
 class Dispatcher:
@@ -210,7 +218,7 @@ class Dispatcher:
         )
         if not deliveries:
             return 0
-        letters = [letter_of(delivery, requests=self._transport.requests.name) for delivery in deliveries]
+        letters = [letter_of(delivery, self._transport) for delivery in deliveries]
         self._fail_jobs(letters)
         self._letters.keep(letters)
         queue.delete(deliveries)
@@ -236,19 +244,20 @@ class Dispatcher:
 
     def reconcile(self) -> int:
         """One look for what was lost; how many jobs were concerned."""
-        expired = self._store.expire(most=_MOST_RECONCILED)
+        mine: _Mine = {"queue": self._transport.requests.name, "most": _MOST_RECONCILED}
+        expired = self._store.expire(**mine)
         self._arrive(_outcomes(expired), via=EXPIRY)
-        late = self._store.unpublished(older_than_seconds=self._settings.deliver_after_seconds, most=_MOST_RECONCILED)
+        late = self._store.unpublished(older_than_seconds=self._settings.deliver_after_seconds, **mine)
         self._arrive(_outcomes(late), via=RECONCILER)
-        resent = self._resend()
+        resent = self._resend(mine)
         with self._counting:
             self.metrics.expired += len(expired)
             self.metrics.resent += resent
-        return len(expired) + len(late) + resent + self._prune()
+        return len(expired) + len(late) + resent + self._prune(mine)
 
-    def _resend(self) -> int:
+    def _resend(self, mine: _Mine) -> int:
         span = self._settings.resend_after_seconds
-        look = partial(self._store.unsent, most=_MOST_RECONCILED)
+        look = partial(self._store.unsent, **mine)
         never = [job for job in look(older_than_seconds=min(_NEVER_SENT_SECONDS, span)) if not job.sent]
         overdue = {job.job_id: job for job in look(older_than_seconds=span)}
         queued = self._transport.requests.depth() if overdue else 0
@@ -274,11 +283,11 @@ class Dispatcher:
         if job is not None and job.outcome is not None:
             self._arrive({job_id: job.outcome}, via=RECONCILER)
 
-    def _prune(self) -> int:
+    def _prune(self, mine: _Mine) -> int:
         days = self._settings.keep_days
         if days is None:
             return 0
-        gone = self._store.prune(older_than_seconds=days * _DAY_SECONDS, most=_MOST_RECONCILED)
+        gone = self._store.prune(older_than_seconds=days * _DAY_SECONDS, **mine)
         if gone.refs and self._claim_checks is not None:
             self._claim_checks.delete(gone.refs)
         return gone.jobs

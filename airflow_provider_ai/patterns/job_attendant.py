@@ -68,6 +68,7 @@ class Attendant:
     """Attends to messages, any number at a time.
 
     :param epoch: seconds since the epoch
+    :param served_by: what answers jobs: the endpoint's model, or the handler function; it is recorded beside results
     :param small_bytes: results up to this size are packed without any I/O, and so at once instead of in a thread
     """
 
@@ -83,6 +84,7 @@ class Attendant:
         metrics: WorkerMetrics,
         epoch: Callable[[], float],
         webhook: Webhook | None = None,
+        served_by: str | None = None,
         small_bytes: int = 0,
     ) -> None:
         self._ports = ports
@@ -94,6 +96,7 @@ class Attendant:
         self._metrics = metrics
         self._epoch = epoch
         self._webhook = webhook
+        self._served_by = served_by
         self._small_bytes = small_bytes
         self._here: dict[str, Held] = {}
         self._suspect = asyncio.Lock()
@@ -203,7 +206,7 @@ class Attendant:
         outcome = Outcome(state=following.state, reason=following.reason)
         if output is not None:
             content = await self._kept(output, held.job_id)
-            outcome = _NOT_KEPT if content is None else replace(outcome, content=content)
+            outcome = _NOT_KEPT if content is None else replace(outcome, content=content, model=self._served_by)
         held.ending = True
         completion = Completion(job_id=held.job_id, fence=held.fence or 0, outcome=outcome)
         recorded = await self._ports.complete(completion)

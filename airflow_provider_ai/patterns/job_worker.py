@@ -39,6 +39,7 @@ class JobWorker:
 
     :param owner: names this worker to the store: another one for every process and start
     :param webhook: for jobs that ask for it
+    :param served_by: what answers jobs: the endpoint's model, or the handler function
     :param metrics: what to count in
     :param small_bytes: results up to this size are packed without any I/O
     :param lanes: changes of the store under way at a time, of each kind
@@ -58,6 +59,7 @@ class JobWorker:
         epoch: Callable[[], float],
         random: Callable[[], float],
         webhook: Webhook | None = None,
+        served_by: str | None = None,
         metrics: WorkerMetrics | None = None,
         lanes: int = 1,
         small_bytes: int = 0,
@@ -102,6 +104,7 @@ class JobWorker:
             metrics=self.metrics,
             epoch=epoch,
             webhook=webhook,
+            served_by=served_by,
             small_bytes=small_bytes,
         )
         self._attending: set[asyncio.Task[None]] = set()
@@ -171,7 +174,7 @@ class JobWorker:
         with self._slots.asking(room):
             deliveries = await self._ports.receive(
                 most=room,
-                wait_seconds=settings.poll_seconds,
+                wait_seconds=settings.poll_seconds if self._has_looked else 0.0,  # whether it works is known soon
                 visibility_seconds=settings.visibility_timeout_seconds,
             )
             turns = [self._slots.line_up() for _ in deliveries]

@@ -21,13 +21,14 @@ from airflow_provider_ai.core.outcomes import OUTPUT_PREFIX
 
 _CONSTANT = ("_run_id", "_partition", "_model", "_prompt_hash", "_schema_version")
 _STORED = {"_record_key": "key", "_inferred_at": "inferred_at"}
+MODEL = "model"  # of a table: what gave each row, where that is not the same for all of a run
 _EMPTY_LISTS = "list<item: null>"
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lineage:
-    """What is the same on every row of a partition."""
+    """What is the same on every row of a partition; ``model`` unless a table has its own (``MODEL``)."""
 
     run_id: str
     partition: str
@@ -108,6 +109,8 @@ def _row_column(
         return sources.row(rows)
     if name in _STORED:
         return table[_STORED[name]]
+    if name == "_model" and MODEL in table.column_names:
+        return table[MODEL]
     if name in _CONSTANT:
         return repeated_text(getattr(lineage, name[1:]), len(table))
     column = OUTPUT_PREFIX + name

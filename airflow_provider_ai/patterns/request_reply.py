@@ -39,8 +39,8 @@ from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.core.requests.values import to_json
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import (
-    InputChangedError,
     InputError,
+    JobMismatchError,
     MessagesRefusedError,
     QueueUnavailableError,
     StoreUnavailableError,
@@ -117,15 +117,15 @@ class Submitter:
 
         :param on_submitted: told the ids of each group, in order, once its messages are in the queue
         :raises InputError: a request has no JSON form; those before it may be submitted
-        :raises InputChangedError: the submission has more jobs than there are requests now
-        :raises JobMismatchError: another request was submitted at the same position before
+        :raises JobMismatchError: another request was submitted at the same position before, or the submission has
+            more jobs than there are requests now
         :raises StoreUnavailableError: for a minute; a retry goes on. So do QueueUnavailableError and
             ClaimCheckUnavailableError
         :raises EncryptionError: the payloads cannot be encrypted
         :raises StoppedError: when a stop was asked for
         """
         stop = stop or StopToken()
-        self._contents.prepare(PAYLOAD)
+        patiently(lambda: self._contents.prepare(PAYLOAD), stop)
         jobs = sent = 0
         for ids, messages in self._side_by_side(submission, requests, stop):
             jobs += len(ids)
@@ -175,6 +175,7 @@ class Submitter:
             generation=submission.generation,
             group=submission.group,
             webhook=submission.webhook,
+            queue=self._queue.name,
         )
 
     def _send(self, jobs: Sequence[Job], stop: StopToken) -> int:
@@ -207,9 +208,8 @@ class Submitter:
     def _require_no_more(self, submission: Submission, jobs: int, stop: StopToken) -> None:
         more = patiently(lambda: self._store.jobs(submission.key, after=jobs - 1, most=1), stop)
         if more:
-            raise InputChangedError(
-                f"the submission has more jobs than the {jobs} requests there are now: the input has lost some since. "
-                "A retry cannot help: restore the input, or submit it under another key"
+            raise JobMismatchError(
+                f"the submission has more jobs than the {jobs} requests there are now: the input has lost some since"
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,7 +21,7 @@ _PAGE = 1000
 class DeadLetterLook:
     """What one look has found.
 
-    :param kept: letters in the store, of which ``reasons`` says how many there are for each reason
+    :param kept: letters of this deployment in the store, of which ``reasons`` says how many there are for each reason
     :param queued: messages in the dead letter queue, roughly
     """
 
@@ -46,7 +47,7 @@ def look_at_dead_letters(settings: JobSettings, *, since: float = 0.0) -> DeadLe
     store = open_store(settings.store, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=open_codec(settings.keys))
     transport = open_transport(settings.transport)
     try:
-        reasons = _reasons(store.dead_letters(), since)
+        reasons = _reasons(store.dead_letters(), settings.transport.queues, since)
         return DeadLetterLook(
             kept=reasons.total(), queued=transport.dead_letters.depth(), reasons=dict(reasons.most_common())
         )
@@ -55,10 +56,10 @@ def look_at_dead_letters(settings: JobSettings, *, since: float = 0.0) -> DeadLe
         store.close()
 
 
-def _reasons(letters: DeadLetterStore, since: float) -> Counter[str]:
+def _reasons(letters: DeadLetterStore, sources: Collection[str], since: float) -> Counter[str]:
     reasons: Counter[str] = Counter()
     after: DeadLetter | None = None
     while page := letters.letters(most=_PAGE, after=after):
-        reasons.update(letter.reason for letter in page if letter.received_at >= since)
+        reasons.update(each.reason for each in page if each.source in sources and each.received_at >= since)
         after = page[-1]
     return reasons

@@ -93,10 +93,10 @@ def open_single_jobs(store: str) -> Iterator[SingleJobs]:
         yield SingleJobs(jobs)
 
 
-def ended_submissions(store: str, *, since: float) -> Mapping[str, Ended]:
-    """Submissions all of whose jobs have ended, the last of them after ``since`` (epoch seconds)."""
-    with open_jobs(store) as jobs:
-        return jobs.ended(since=since)
+def ended_submissions(settings: JobSettings, *, since: float) -> Mapping[str, Ended]:
+    """Submissions to a deployment all of whose jobs have ended, the last of them after ``since`` (epoch seconds)."""
+    with open_jobs(settings.store) as jobs:
+        return jobs.ended(since=since, queue=settings.transport.request_queue)
 
 
 def cancel_jobs(store: str, submission: str) -> int:

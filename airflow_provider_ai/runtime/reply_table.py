@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from airflow_provider_ai.adapters.checkpoints.segments import good_table, output_columns
+from airflow_provider_ai.core.arrow_arrays import array_of
 from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.core.job_ports import ContentCodec, JobStore
 from airflow_provider_ai.core.jobs import Job, JobState, origin_of
@@ -36,6 +37,7 @@ from airflow_provider_ai.patterns.batch_inference import (
     publish,
 )
 from airflow_provider_ai.patterns.collecting import CollectedReply, collect
+from airflow_provider_ai.patterns.lineage import MODEL
 from airflow_provider_ai.patterns.request_reply import PAYLOAD
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ def land_replies(
 
     :param manifest: of the dataset that was submitted: its id column names the rows, its partitions are the table's.
         None for requests that were no dataset
+    :param provenance: ``_model`` of a row is what its worker says, whatever this says
     :param scope: the slice of the table that belongs to the input, of which older runs' rows are removed; None for the
         submission's own
     :param record_key: the opaque name of a row's record
@@ -176,7 +179,7 @@ class _Replies:
         for page in self._pages():
             good = [reply for reply in page if _why_not(reply) is None]
             reasons.update(word for reply in page if (word := _why_not(reply)) is not None)
-            content.update("".join(f"{reply.job_id}/{reply.sha256}\n" for reply in page).encode())
+            content.update("".join(f"{reply.job_id}/{reply.sha256}/{reply.model}\n" for reply in page).encode())
             table = self._table(good, dict.fromkeys((reply.position for reply in good), 0))
             columns.update(((name, kind), None) for name, kind in output_columns(table.schema))
             rows += len(good)
@@ -203,7 +206,10 @@ class _Replies:
             yield list(collect(self.store, self.contents, self.submission, start=start, end=end))
 
     def _table(self, replies: Sequence[CollectedReply], ids: Mapping[int, Any]) -> pa.Table:
-        return good_table([self._outcome(reply, ids[reply.position]) for reply in replies])
+        import pyarrow as pa
+
+        table = good_table([self._outcome(reply, ids[reply.position]) for reply in replies])
+        return table.append_column(MODEL, array_of([reply.model for reply in replies]).cast(pa.string()))
 
     def _outcome(self, reply: CollectedReply, name: Any) -> Succeeded:
         return Succeeded(

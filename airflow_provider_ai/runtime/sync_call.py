@@ -15,7 +15,6 @@ Make one for each endpoint and keep it: connections are reused, and any number o
 
 from __future__ import annotations
 
-import importlib
 import logging
 import random
 import time
@@ -42,6 +41,7 @@ from airflow_provider_ai.patterns.shared_state import SharedState
 from airflow_provider_ai.patterns.sync_call import Step, SyncCall, UserFunction
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.telemetry import CallSpan
+from airflow_provider_ai.runtime.user_functions import imported
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -182,7 +182,7 @@ class SyncCaller:
 
     def _step(self, link: Link) -> Step:
         if isinstance(link, Callable):
-            return UserFunction(_imported(link.path))
+            return UserFunction(imported(link.path, setting="Callable"))
         if isinstance(link, Endpoint):
             if isinstance(link.target, str):
                 raise SpecError('Endpoint("connection") needs Airflow to look it up: give EndpointSettings instead')
@@ -212,13 +212,3 @@ def _prepare(auditor: Auditor, threads: DaemonThreads) -> None:
         log.warning("audit: no answer in time; calls try again")
     except AIProviderError as error:
         log.warning("audit: %s; calls try again", error)
-
-
-def _imported(path: str) -> Any:
-    module, _, name = path.replace(":", ".").rpartition(".")
-    try:
-        function = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"Callable {path!r} cannot be imported ({type(error).__name__}): check the path") from error
-    require(callable(function), f"Callable {path!r} must be a function", type(function).__name__)
-    return function

@@ -22,7 +22,7 @@ from airflow_provider_ai.adapters.webhooks.receiver import ID, SIGNATURE, TIMEST
 from airflow_provider_ai.core.job_reasons import UNKNOWN_JOB
 from airflow_provider_ai.core.jobs import Outcome
 from airflow_provider_ai.core.messages import MAX_MESSAGE_BYTES, decode_result
-from airflow_provider_ai.exceptions import StoreError, UndecodableMessageError
+from airflow_provider_ai.exceptions import EncryptionError, StoreError, UndecodableMessageError
 
 MOST_BYTES: Final = MAX_MESSAGE_BYTES
 VIA: Final = "webhook"
@@ -111,7 +111,7 @@ class WebhookInbox:
             known = self._inbox.receive(job_id, outcome, via=VIA)
             if not known:
                 self._inbox.keep_unknown(body, job_id=job_id, via=VIA, reason=UNKNOWN_JOB)
-        except StoreError as error:
+        except (StoreError, EncryptionError) as error:
             log.warning("a webhook cannot be taken now: %s", error)
             return Taken.LATER
         if not known:
@@ -123,7 +123,7 @@ class WebhookInbox:
     def _keep(self, row: Mapping[str, Any], reason: str) -> None:
         try:
             self._inbox.keep_unknown(orjson.dumps(row), job_id=None, via=VIA, reason=reason)
-        except StoreError as error:
+        except (StoreError, EncryptionError) as error:
             log.warning("a refused webhook is not audited in the store: %s", error)
 
     def _is_first_of_its_minute(self, reason: str) -> bool:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
-import os
 import random
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck, StoredClaimChecks
 from airflow_provider_ai.adapters.crypto.opening import open_codec
@@ -28,7 +25,7 @@ from airflow_provider_ai.core.job_metrics import WorkerMetrics
 from airflow_provider_ai.core.job_settings import HandlerSettings, WebhookSettings, WorkerSettings
 from airflow_provider_ai.core.ports import Request
 from airflow_provider_ai.core.transport_settings import TransportSettings
-from airflow_provider_ai.exceptions import SpecError, StoreUnavailableError
+from airflow_provider_ai.exceptions import StoreUnavailableError
 from airflow_provider_ai.patterns.audited_jobs import AuditedHandler, audited_jobs
 from airflow_provider_ai.patterns.job_handlers import EndpointHandler, FunctionHandler
 from airflow_provider_ai.patterns.job_worker import JobWorker
@@ -36,6 +33,7 @@ from airflow_provider_ai.patterns.webhook_outbox import WebhookOutbox
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
 from airflow_provider_ai.runtime.process import undisturbed_loop
 from airflow_provider_ai.runtime.services import Pulse, health, owner_name, stopped_by_signals
+from airflow_provider_ai.runtime.user_functions import imported
 
 if TYPE_CHECKING:
     from airflow_provider_ai.core.key_settings import KeySettings
@@ -67,6 +65,13 @@ class WorkerJob:
     webhook: WebhookSettings | None = None
     keys: KeySettings | None = None
     audit: Audit | None = None
+
+    @property
+    def served_by(self) -> str | None:
+        """What answers its jobs: the endpoint's model, or the handler function."""
+        if self.endpoint is not None:
+            return self.endpoint.model
+        return None if self.handler is None else self.handler.target
 
     def __post_init__(self) -> None:
         one = (self.handler is None) != (self.endpoint is None)
@@ -124,6 +129,7 @@ async def _serve(job: WorkerJob) -> WorkerMetrics:
             epoch=time.time,
             random=random.random,
             webhook=outbox,
+            served_by=job.served_by,
             metrics=metrics,
             small_bytes=min(_SMALL_BYTES, job.claim_check.inline_limit_bytes // 2),  # a codec may add to them
         )
@@ -187,26 +193,13 @@ async def _handler(job: WorkerJob) -> AsyncIterator[Handler]:
         async with opening as endpoint:
             yield EndpointHandler(endpoint, settings=job.endpoint, request=job.request)
     elif job.handler is not None:
-        handler = FunctionHandler(_imported(job.handler.target), most_threads=2 * job.worker.concurrency)
+        handler = FunctionHandler(
+            imported(job.handler.target, setting="[handler] target"), most_threads=2 * job.worker.concurrency
+        )
         try:
             yield handler
         finally:
             handler.close()
-
-
-def _imported(target: str) -> Callable[..., Any]:
-    """The function that ``module:function`` names; the working directory is looked into first."""
-    if os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of sys.path is text
-        sys.path.insert(0, os.getcwd())  # noqa: PTH109
-    module, _, name = target.partition(":")
-    try:
-        found: Any = importlib.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        raise SpecError(f"[handler] target {target!r} cannot be imported ({type(error).__name__}: {error})") from None
-    require(callable(found), f"[handler] target {target!r} must be a function", type(found).__name__)
-    return found  # type: ignore[no-any-return]
 
 
 def _contents(job: WorkerJob) -> InlineOrClaimCheck:

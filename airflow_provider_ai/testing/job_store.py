@@ -194,10 +194,10 @@ class InMemoryJobStore:
                 self._end(row, Outcome(state=JobState.FAILED, reason=reason), now)
             return row.job
 
-    def expire(self, *, most: int) -> Sequence[Job]:
+    def expire(self, *, most: int, queue: str = "") -> Sequence[Job]:
         """Record jobs whose time is over and that nobody holds as expired; at most so many of them."""
         with self._at() as now:
-            rows = [row for row in self._given_up(now) if out_of_time(row.job.expires_at, now)][:most]
+            rows = [row for row in self._given_up(now, queue) if out_of_time(row.job.expires_at, now)][:most]
             for row in rows:
                 self._end(row, Outcome(state=JobState.EXPIRED, reason=EXPIRED), now)
             return [row.job for row in rows]
@@ -240,11 +240,11 @@ class InMemoryJobStore:
         with self._at():
             return {name: _count(self._latest(name)) for name in submissions}
 
-    def ended(self, *, since: float) -> Mapping[str, Ended]:
+    def ended(self, *, since: float, queue: str = "") -> Mapping[str, Ended]:
         """Submissions all of whose jobs have ended for whoever waits, the last of them after ``since``."""
         with self._at():
             found = {}
-            for name in {row.job.submission for row in self._rows.values()}:
+            for name in {row.job.submission for row in self._of(queue)}:
                 rows = self._latest(name)
                 at = max(row.touched_at for row in rows)
                 if at > since and all(row.arrived is not None for row in rows):
@@ -259,16 +259,16 @@ class InMemoryJobStore:
 
     # --- reconciler
 
-    def unsent(self, *, older_than_seconds: float, most: int) -> Sequence[Job]:
+    def unsent(self, *, older_than_seconds: float, most: int, queue: str = "") -> Sequence[Job]:
         """Jobs whose message was never sent, or was sent so long ago that it must be lost, and that nobody holds."""
         with self._at() as now:
-            rows = [row for row in self._given_up(now) if not out_of_time(row.job.expires_at, now)]
+            rows = [row for row in self._given_up(now, queue) if not out_of_time(row.job.expires_at, now)]
             return _overdue(rows, now - older_than_seconds, most)
 
-    def unpublished(self, *, older_than_seconds: float, most: int) -> Sequence[Job]:
+    def unpublished(self, *, older_than_seconds: float, most: int, queue: str = "") -> Sequence[Job]:
         """Final jobs whose outcome has not arrived in the inbox, though it ended, or was published, that long ago."""
         with self._at() as now:
-            rows = [row for row in self._rows.values() if row.job.state.final and row.arrived is None]
+            rows = [row for row in self._of(queue) if row.job.state.final and row.arrived is None]
             return _overdue(rows, now - older_than_seconds, most)
 
     def published(self, job_ids: Sequence[str]) -> None:
@@ -278,11 +278,11 @@ class InMemoryJobStore:
                 if row.job.state.final and row.arrived is None:
                     row.touched_at = now
 
-    def prune(self, *, older_than_seconds: float, most: int) -> Pruned:
+    def prune(self, *, older_than_seconds: float, most: int, queue: str = "") -> Pruned:
         """Remove jobs whose outcome arrived that long ago, ``most`` positions at most, with all their generations."""
         with self._at() as now:
             before = now - older_than_seconds
-            latest = [row for row in self._rows.values() if not row.superseded and row.arrived is not None]
+            latest = [row for row in self._of(queue) if not row.superseded and row.arrived is not None]
             places = set([_place(row.job) for row in latest if row.touched_at < before][:most])
             gone = [row.job for row in self._rows.values() if _place(row.job) in places]
             for job in gone:
@@ -310,11 +310,14 @@ class InMemoryJobStore:
         rows = [row for row in self._rows.values() if row.job.submission == submission and not row.superseded]
         return sorted(rows, key=lambda row: row.job.position)
 
-    def _given_up(self, now: float) -> list[_Row]:
+    def _of(self, queue: str) -> list[_Row]:
+        """The jobs of a deployment, and those of all."""
+        return [row for row in self._rows.values() if row.job.queue in (queue, "")]
+
+    def _given_up(self, now: float, queue: str) -> list[_Row]:
         """Open jobs that nobody holds."""
-        return [
-            row for row in self._rows.values() if not row.job.state.final and not held(row.job.state, row.lease, now)
-        ]
+        rows = self._of(queue)
+        return [row for row in rows if not row.job.state.final and not held(row.job.state, row.lease, now)]
 
     def _under_fence(self, job_id: str, owner: str, fence: int) -> _Row | None:
         row = self._rows.get(job_id)
@@ -325,7 +328,7 @@ class InMemoryJobStore:
     def _require_same(self, job: NewJob) -> None:
         there = self._rows.get(job.job_id)
         if there is not None and there.job.payload.sha256 != job.payload.sha256:
-            raise JobMismatchError(f"job {job.job_id} was submitted before, with another payload")
+            raise JobMismatchError(f"job {job.job_id} was submitted before with another payload")
 
     def _insert(self, job: NewJob, now: float) -> Job:
         if job.job_id not in self._rows:
@@ -338,9 +341,8 @@ class InMemoryJobStore:
     def _end(self, row: _Row, outcome: Outcome, now: float, *, outdate: int = 1) -> None:
         """Record an outcome, unless there is one."""
         if not row.job.state.final:
-            fence = row.job.fence + outdate
-            ended = {"state": outcome.state, "result": outcome.content, "reason": outcome.reason, "fence": fence}
-            row.job = replace(row.job, **ended)  # type: ignore[arg-type]
+            ended = replace(row.job, state=outcome.state, result=outcome.content, fence=row.job.fence + outdate)
+            row.job = replace(ended, reason=outcome.reason, model=outcome.model)
             row.owner, row.lease, row.touched_at = "", Lease(), now
 
 

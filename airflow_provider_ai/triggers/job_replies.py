@@ -89,7 +89,7 @@ class JobRepliesTrigger(BaseEventTrigger):
         if self.embed_dispatcher:
             await stack.aclose()  # settings may be others by now; a dispatcher lingers between two looks
             stack.enter_context(embedded_dispatcher(settings))
-        return await asyncio.to_thread(partial(ended_submissions, settings.store, since=since))
+        return await asyncio.to_thread(partial(ended_submissions, settings, since=since))
 
 
 def _event(ended: Mapping[str, Ended]) -> dict[str, Any]:

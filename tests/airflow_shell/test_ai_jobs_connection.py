@@ -54,6 +54,7 @@ def test_keys_from_an_aws_connection(set_connection: Set) -> None:
 def test_kafka(set_connection: Set) -> None:
     """Brokers, user and password in the fields that people know."""
     extra = {**EXTRA, "kind": "kafka", "sasl_mechanism": "PLAIN", "consumer_group": "airflow", "ca_file": "/ca.pem"}
+    extra["session_timeout_seconds"] = 6
     set_connection("ai_jobs", conn_type="ai_jobs", host="b1:9093,b2:9093", login="u", password="p", extra=extra)
     transport = AIJobsHook().connection().transport
     assert (transport.bootstrap_servers, transport.sasl_username, transport.sasl_password) == (
@@ -62,6 +63,7 @@ def test_kafka(set_connection: Set) -> None:
         "p",
     )
     assert (transport.security, transport.consumer_group) == ("sasl_ssl", "airflow")
+    assert transport.session_timeout_seconds == 6
 
 
 def test_another_store_and_two_secrets(set_connection: Set) -> None:

@@ -16,6 +16,7 @@ import pytest
 from airflow.sdk import DAG, CronTriggerTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_provider_ai.core.keyring import keyring_text
 from airflow_provider_ai.exceptions import (
     DuplicateIdError,
     QuarantineThresholdError,
@@ -40,6 +41,7 @@ from airflow_provider_ai.operators.settings import LONGEST_GRACE_SECONDS, shared
 from airflow_provider_ai.runtime import batch_inference as runtime_module
 from airflow_provider_ai.runtime import job as job_module
 from tests.airflow_shell.fake_runtime import FakeRuntime
+from tests.support.keys import local_keys
 from tests.support.processes import REPOSITORY, child_environment
 
 START = pendulum.datetime(2026, 3, 1, tz="UTC")
@@ -102,6 +104,17 @@ def test_the_warehouse_is_known_only_where_it_is_needed(runtime: FakeRuntime, ru
     run_dag(dag_of("least_privilege"), logical_date=START)
     sinks = {phase: [job.sink is not None for job in jobs] for phase, jobs in runtime.jobs.items()}
     assert sinks == {"plan": [False], "infer": [False, False], "publish": [True], "reconcile": [True]}
+
+
+def test_every_step_has_the_keys_of_the_endpoints_connection(
+    runtime: FakeRuntime, run_dag: Callable[..., Any], set_connection: Callable[..., None]
+) -> None:
+    """So that no step writes, or expects, checkpoints in the clear."""
+    set_connection("ai_keys", conn_type="ai_keys", password=keyring_text(local_keys()))
+    extra = {"model": "m", "keys_conn_id": "ai_keys"}
+    set_connection("risk_model", conn_type="ai_endpoint", host="http://127.0.0.1:9", extra=extra)
+    run_dag(dag_of("with_keys"), logical_date=START)
+    assert {job.keys for jobs in runtime.jobs.values() for job in jobs} == {local_keys()}
 
 
 def test_xcom_carries_references_and_counts_only(

@@ -20,6 +20,7 @@ RETRYABLE = {
     exceptions.ClaimCheckError,
     exceptions.ClaimCheckUnavailableError,
     exceptions.EndpointUnavailableError,
+    exceptions.KeyUnavailableError,
     exceptions.PartitionBusyError,
     exceptions.QueueUnavailableError,
     exceptions.SinkUnavailableError,

@@ -104,3 +104,18 @@ def test_what_it_tells_can_be_landed(jobs: JobDeployment, set_connection: Callab
     assert land_submission("a", sink, run_id="r") == {"rows": 1, "written": 0}
     with duckdb.connect(str(tmp_path / "w.duckdb")) as connection:
         assert connection.execute("SELECT n, _run_id FROM replies").fetchall() == [(1, "r")]
+
+
+def test_what_was_redriven_since_is_landed_when_it_has_ended_again(
+    jobs: JobDeployment, set_connection: Callable[..., None], tmp_path: Any
+) -> None:
+    """The watcher tells it once more then; until that nothing fails, and nothing is landed."""
+    set_connection("warehouse", conn_type="duckdb", host=str(tmp_path / "w.duckdb"))
+    submit(jobs, "a")
+    jobs.finish("a", [{"n": 1}, JobState.FAILED])
+    with jobs.store() as store:
+        store.jobs().redrive([job.job_id for job in store.jobs().jobs("a")])
+    sink = WarehouseSink(conn_id="warehouse", table="replies")
+    assert land_submission("a", sink, run_id="r") == {"rows": 0, "written": 0}
+    jobs.finish("a", [None, {"n": 2}])
+    assert land_submission("a", sink, run_id="r") == {"rows": 2, "written": 2}

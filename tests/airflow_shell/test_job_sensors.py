@@ -109,20 +109,21 @@ def test_one_of_both_must_be_named(given: dict[str, str]) -> None:
         sensor_of(**given)
 
 
-def keep(jobs: JobDeployment, name: str, reason: str = "handler_error") -> None:
-    letter = DeadLetter(letter_id=name, job_id=FIRST, reason=reason, source="requests", message=b"PHI")
+def keep(jobs: JobDeployment, name: str, reason: str = "handler_error", source: str = "requests") -> None:
+    letter = DeadLetter(letter_id=name, job_id=FIRST, reason=reason, source=source, message=b"PHI")
     with jobs.store() as store:
         store.dead_letters().keep([letter])
 
 
 def test_dead_letters_are_seen_in_the_queue_and_in_the_store(jobs: JobDeployment) -> None:
-    """Counted by reason, and taken from neither."""
+    """Counted by reason, and taken from neither; not those of another deployment in the same store."""
     assert not letters_of().poke({})
     jobs.transport.dead_letters.send([OutgoingMessage(key="k", body=b"PHI")])
     assert execute(letters_of()) == {"kept": 0, "queued": 1, "reasons": {}}
     keep(jobs, "1")
     keep(jobs, "2", "rejected")
     keep(jobs, "3")
+    keep(jobs, "4", source="requests-of-others")
     assert execute(letters_of()) == {"kept": 3, "queued": 1, "reasons": {"handler_error": 2, "rejected": 1}}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import threading
@@ -27,6 +28,7 @@ from airflow_provider_ai.operators.request_reply import (
 from airflow_provider_ai.operators.settings import WarehouseSink as SharedSink
 from airflow_provider_ai.runtime import embedded_dispatcher
 from airflow_provider_ai.triggers.ai_jobs import AIJobsTrigger
+from airflow_provider_ai.triggers.job_replies import JobRepliesTrigger
 from tests.airflow_shell.job_deployment import JobDeployment, jobs
 
 __all__ = ["jobs"]
@@ -117,6 +119,24 @@ def test_the_manifest_holds_counts_and_references(jobs: JobDeployment) -> None:
     }
     assert [reply.output for reply in load_replies(manifest)] == [{"length": 12}] * 3
     assert CANARY not in json.dumps(manifest)
+
+
+async def test_nothing_that_crosses_airflow_can_be_guessed_from(jobs: JobDeployment) -> None:
+    """A hash of one of a few answers tells which it was: none of requests or replies is in kwargs, events or XCom."""
+    asked = operator(requests=[{"pulse": number} for number in (60, 61)])
+    kwargs = await asyncio.to_thread(deferred, asked)
+    submission = kwargs["submission"]
+    await asyncio.to_thread(jobs.finish, submission, [{"priority": "urgent"}, {"priority": "routine"}])
+    waits = (AIJobsTrigger(**kwargs), JobRepliesTrigger(embed_dispatcher=False))
+    events = [(await anext(aiter(wait.run()))).payload for wait in waits]
+    manifest = await asyncio.to_thread(operator().execute_complete, context(), events[0])
+    crossing = json.dumps([kwargs, events, manifest])
+    with jobs.store() as store:
+        found = store.jobs().jobs(submission)
+    hashes = [content.sha256 for job in found for content in (job.payload, job.result) if content]
+    assert len(set(hashes)) == 4
+    assert submission in crossing
+    assert [hash for hash in hashes if hash[:8] in crossing] == []
 
 
 def test_an_attempt_that_finds_all_replies_does_not_defer(jobs: JobDeployment) -> None:

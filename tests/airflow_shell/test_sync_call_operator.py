@@ -18,6 +18,7 @@ import pytest
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_provider_ai.core.keyring import keyring_text
 from airflow_provider_ai.operators import call_metrics, sync_call
 from airflow_provider_ai.operators.sync_call import (
     AISyncCallOperator,
@@ -30,6 +31,7 @@ from airflow_provider_ai.operators.sync_call import (
 )
 from airflow_provider_ai.operators.sync_call import Callable as CallableLink
 from tests.airflow_shell.json_model import JsonModel, json_model
+from tests.support.keys import local_keys
 from tests.support.processes import REPOSITORY, child_environment, free_port
 
 CANARY = "PHI-55ab1c"
@@ -294,6 +296,24 @@ def test_inputs_that_are_no_records_give_a_degraded_answer(model: JsonModel, run
 
 
 # --- claim check
+
+
+def test_with_keys_outputs_and_good_answers_are_encrypted(
+    model: JsonModel, tmp_path: Path, set_connection: Callable[..., None]
+) -> None:
+    """Those of the endpoint's connection; a later task names them to read the output."""
+    set_connection("ai_keys", conn_type="ai_keys", password=keyring_text(local_keys()))
+    extra = {**model.connection["extra"], "keys_conn_id": "ai_keys"}
+    set_connection("model", **{**model.connection, "extra": extra})
+    chain = [LastGood(max_age=timedelta(hours=6)), Static(FLOOR)]
+    answer = call(output_uri=str(tmp_path / "outputs"), fallback=chain)
+    assert load_output(answer, keys_conn_id="ai_keys") == {"priority": "urgent"}
+    model.status = 503
+    kept = call(output_uri=str(tmp_path / "outputs"), fallback=chain)
+    assert kept["source"] == "last-good"
+    files = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) >= 2
+    assert not any(b"urgent" in data or CANARY.encode() in data for data in files)
 
 
 def test_with_an_output_uri_xcom_holds_a_reference(model: JsonModel, tmp_path: Path) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
+from airflow_provider_ai.adapters.store.overview import overview
 from airflow_provider_ai.core.jobs import job_id
 from airflow_provider_ai.plugin import webhooks
 from airflow_provider_ai.runtime.webhook_inbox import MOST_BYTES
 from tests.airflow_shell.job_deployment import JobDeployment, jobs
 from tests.airflow_shell.test_jobs_trigger import submit
-from tests.runtime.test_webhook_inbox import KEY, body, signed
+from tests.runtime.test_webhook_inbox import KEY, OTHER, body, signed
 
 __all__ = ["jobs"]
 JOB = job_id("s", 0)
@@ -76,6 +77,48 @@ async def test_every_refusal_looks_the_same(client: httpx.AsyncClient, jobs: Job
     }
     assert {answer.status_code for answer in answers} <= {401, 404}
     assert completed(jobs) == 0
+    with jobs.store() as store:
+        found = overview(store).jobs
+    assert found is not None
+    assert set(found.unknown_replies) == {"unsigned", "wrong_signature", "stale", "wrong_job", "oversized"}
+
+
+async def test_a_replay_is_refused_and_audited(client: httpx.AsyncClient, jobs: JobDeployment) -> None:
+    """Somebody sends what he has overheard: nothing arrives a second time."""
+    data = body()
+    headers = signed(data)
+    assert [(await deliver(client, data, headers)).status_code for _ in range(2)] == [204, 401]
+    with jobs.store() as store:
+        assert completed(jobs) == 1
+        found = overview(store).jobs
+    assert found is not None
+    assert found.unknown_replies == {"replayed": 1}
+
+
+async def test_two_keys_are_active_while_they_are_rotated(
+    client: httpx.AsyncClient, jobs: JobDeployment, set_connection: Callable[..., None]
+) -> None:
+    """Workers may still sign with the old one."""
+    extra = {**jobs.extra, "webhook_secret": OTHER, "webhook_second_secret": KEY}
+    set_connection("ai_jobs", conn_type="ai_jobs", host="http://127.0.0.1:9", extra=extra)
+    submit(jobs, "r")
+    for number, key in enumerate((KEY, OTHER)):
+        name = job_id("r", number)
+        data = body(name)
+        assert (await deliver(client, data, signed(data, key=key, job=name), job=name)).status_code == 204
+
+
+async def test_nothing_is_acknowledged_while_the_store_is_down(client: httpx.AsyncClient, jobs: JobDeployment) -> None:
+    """It may be delivered again; and then it is taken."""
+    data = body()
+    headers = signed(data)
+    jobs.store_file.rename(jobs.folder / "away.db")
+    jobs.store_file.mkdir()
+    assert (await deliver(client, data, headers)).status_code == 503
+    jobs.store_file.rmdir()
+    (jobs.folder / "away.db").rename(jobs.store_file)
+    assert (await deliver(client, data, headers)).status_code == 204
+    assert completed(jobs) == 1
 
 
 async def test_nothing_else_is_served(client: httpx.AsyncClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -96,9 +97,11 @@ def last_line(shown: Shown) -> Any:
 
 
 def test_each_line_is_a_job(jobs: Jobs, capsys: Shown) -> None:
-    """Its id is printed in its place, the counts come last; the store lies beside the spec."""
+    """Its id is printed in its place, the counts come last; people are told what a sensor in Airflow waits for."""
     assert jobs.submit('{"n": 1}\n\n[{"n": 2}]\n{"n": 3}') == 0
-    *ids, last = capsys.readouterr().out.splitlines()
+    shown = capsys.readouterr()
+    *ids, last = shown.out.splitlines()
+    assert f"submission {SUBMISSION}: 3 jobs, 3 messages sent" in shown.err
     assert ids == [job_id(SUBMISSION, position) for position in range(3)]
     assert json.loads(last) == counts(3, pending=3)
     assert sorted(map(str, jobs.payloads())) == ["[{'n': 2}]", "{'n': 1}", "{'n': 3}"]
@@ -146,6 +149,53 @@ def test_a_bad_file_is_found_before_anything_is_submitted(jobs: Jobs, capsys: Sh
     assert jobs.opened == []
 
 
+def piped(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    """Standard input is a pipe with this in it."""
+    reader, writer = os.pipe()
+    os.write(writer, text)
+    os.close(writer)
+    monkeypatch.setattr("sys.stdin", os.fdopen(reader))
+
+
+def test_requests_may_come_by_standard_input(jobs: Jobs, capsys: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are checked before anything is submitted, and re-attach, as those of a file do."""
+    for _ in range(2):
+        piped(monkeypatch, b'{"n": 1}\n\n{"n": 2}')
+        assert jobs.run("submit", "--input", "-", "--quiet") == 0
+        assert last_line(capsys) == counts(2, pending=2)
+    assert sorted(map(str, jobs.payloads())) == ["{'n': 1}", "{'n': 2}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b'{"n": 1}\n{"n": secret}', "standard input: not valid JSON in UTF-8 (line 2, column"),
+        (b"", "standard input: there is no request in it"),
+    ],
+)
+def test_bad_standard_input(
+    jobs: Jobs, capsys: Shown, monkeypatch: pytest.MonkeyPatch, text: bytes, words: str
+) -> None:
+    """Exit code 2, by its line, and nothing is submitted."""
+    piped(monkeypatch, text)
+    assert jobs.run("submit", "--input", "-") == 2
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert "secret" not in shown.err
+    assert jobs.payloads() == []
+
+
+def test_requests_may_come_by_a_named_pipe(jobs: Jobs, capsys: Shown) -> None:
+    """As a shell's <(…) gives it: it can be read once only."""
+    pipe = jobs.folder / "pipe"
+    os.mkfifo(pipe)
+    writing = threading.Thread(target=pipe.write_text, args=('{"n": 1}\n{"n": 2}\n',))
+    writing.start()
+    assert jobs.run("submit", "--input", str(pipe)) == 0
+    writing.join()
+    assert last_line(capsys) == counts(2, pending=2)
+
+
 def test_a_file_that_is_not_there(jobs: Jobs, capsys: Shown) -> None:
     """It is named."""
     assert jobs.run("submit", "--input", str(jobs.folder / "absent.jsonl")) == 2
@@ -157,7 +207,7 @@ def test_a_changed_line_is_an_error(jobs: Jobs, capsys: Shown) -> None:
     jobs.submit('{"n": 1}\n{"n": 2}\n')
     assert jobs.submit('{"n": 1}\n{"n": "secret"}\n') == 2
     shown = capsys.readouterr().err
-    assert "another payload" in shown
+    assert "request 1 of the submission (they count from 0) was submitted before with another payload" in shown
     assert "another KEY" in shown
     assert "secret" not in shown
     assert jobs.submit('{"n": 1}\n') == 2

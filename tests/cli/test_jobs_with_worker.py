@@ -50,8 +50,8 @@ def spec(tmp_path: Path, ministack_server: MiniStack) -> Path:
     return file
 
 
-def environment(spec: Path, server: MiniStack) -> dict[str, str]:
-    return child_environment({**server.environment(), "PYTHONPATH": str(spec.parent)})
+def environment(server: MiniStack) -> dict[str, str]:
+    return child_environment(server.environment())
 
 
 def command(*arguments: str) -> list[str]:
@@ -61,7 +61,7 @@ def command(*arguments: str) -> list[str]:
 def jobs(spec: Path, server: MiniStack, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command("jobs", name, str(spec), "--key", "night", *arguments),
-        env=environment(spec, server),
+        env=environment(server),
         capture_output=True,
         text=True,
         timeout=120,
@@ -72,9 +72,7 @@ def jobs(spec: Path, server: MiniStack, name: str, *arguments: str) -> subproces
 @contextmanager
 def worker(spec: Path, server: MiniStack) -> Iterator[subprocess.Popen[bytes]]:
     log = (spec.parent / "worker.log").open("wb")
-    process = subprocess.Popen(
-        command("worker", str(spec)), env=environment(spec, server), cwd=spec.parent, stdout=log, stderr=log
-    )
+    process = subprocess.Popen(command("worker", str(spec)), env=environment(server), cwd="/", stdout=log, stderr=log)
     try:
         yield process
     finally:
@@ -123,7 +121,7 @@ def test_a_wait_that_is_killed_is_waited_again(spec: Path, ministack_server: Min
     arguments = ("jobs", "wait", str(spec), "--key", "night", "--timeout", "60")
     with worker(spec, ministack_server):
         for _ in range(2):
-            waiting = subprocess.Popen(command(*arguments), env=environment(spec, ministack_server))
+            waiting = subprocess.Popen(command(*arguments), env=environment(ministack_server))
             time.sleep(1.5)
             waiting.kill()
             waiting.wait(30)
@@ -138,7 +136,7 @@ def test_a_signal_ends_a_wait(spec: Path, ministack_server: MiniStack) -> None:
     output = spec.parent / "out.jsonl"
     arguments = ("jobs", "wait", str(spec), "--key", "night", "--timeout", "600", "--output", str(output))
     waiting = subprocess.Popen(
-        command(*arguments), env=environment(spec, ministack_server), stderr=subprocess.PIPE, text=True
+        command(*arguments), env=environment(ministack_server), stderr=subprocess.PIPE, text=True
     )
     time.sleep(3)
     waiting.send_signal(signal.SIGTERM)

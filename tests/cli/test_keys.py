@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from airflow_provider_ai.exceptions import SpecError
 from tests.cli import specs
 from tests.support.keys import key, local_keys, new_kms_key
 from tests.support.ministack import MiniStack
+from tests.support.processes import REPOSITORY
 
 ARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 ENVIRON = {"KEYRING": keyring_text(local_keys("a", "b")), "HASH": text_of(key("hash"))}
@@ -187,3 +189,16 @@ def test_tables_that_cannot_be_right(table: dict[str, object], message: str, tmp
         encryption_settings(table, tmp_path, ENVIRON)
     assert "[encryption]" in str(caught.value)
     assert ENVIRON["HASH"] not in str(caught.value)
+
+
+def test_the_documented_tables_are_right(tmp_path: Path) -> None:
+    """As they stand in docs/encryption.md, once the place of the wrapped hash key is filled in."""
+    text = (REPOSITORY / "docs/encryption.md").read_text()
+    tables = [tomllib.loads(block)["encryption"] for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
+    local, kms = tables
+    assert encryption_settings(local, tmp_path, {"AI_KEYRING": ENVIRON["KEYRING"]}) == local_keys(
+        "a", "b", tenant="clinic-a"
+    )
+    found = encryption_settings({**kms, "wrapped_hash_key": text_of(b"wrapped")}, tmp_path, {})
+    assert isinstance(found, KmsKeys)
+    assert found.key_id == ARN

@@ -15,6 +15,7 @@ import pytest
 from airflow_provider_ai.adapters.queues import open_transport
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.cli import main
+from airflow_provider_ai.cli.connections import transport_of
 from airflow_provider_ai.cli.job_spec import JobSpec, load_job_spec
 from airflow_provider_ai.core.job_messages import request_message
 from airflow_provider_ai.core.jobs import Content, NewJob, job_id, submission_key
@@ -87,6 +88,56 @@ def test_a_template_is_printed_and_nothing_is_asked_of_anyone(
     """There is no service at that address."""
     assert main(["queues", "create", str(write_spec(tmp_path)), "--print", template]) == 0
     assert text in capsys.readouterr().out
+
+
+@pytest.fixture
+def airflow_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Airflow of its own, without a database."""
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+
+
+@pytest.mark.airflow
+@pytest.mark.usefixtures("airflow_home")
+def test_the_queues_of_an_airflow_connection(capsys: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked of Airflow in another process, the keys of its AWS connection included."""
+    names = {f"{kind}_queue": f"{kind.replace('_', '-')}-of-conn" for kind in ("request", "result", "dead_letter")}
+    extra = {**names, "claim_check_uri": "/lake/claims", "aws_conn_id": "lake"}
+    connection = {"conn_type": "ai_jobs", "host": "http://127.0.0.1:1", "extra": extra}
+    keys = {"conn_type": "aws", "login": "AKIA", "password": "secret", "extra": {"region_name": "eu-west-1"}}
+    monkeypatch.setenv("AIRFLOW_CONN_JOBS_HERE", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW_CONN_LAKE", json.dumps(keys))
+    assert main(["queues", "create", "--conn", "jobs_here", "--print", "cloudformation"]) == 0
+    assert {f'"QueueName": "{name}"' for name in names.values()} <= {
+        line.strip().rstrip(",") for line in capsys.readouterr().out.splitlines()
+    }
+    found = transport_of("jobs_here")
+    assert (found.region, found.access_key, found.secret_key) == ("eu-west-1", "AKIA", "secret")
+
+
+@pytest.mark.airflow
+@pytest.mark.usefixtures("airflow_home")
+@pytest.mark.parametrize(
+    ("connection", "words"),
+    [
+        (None, "isn't defined"),
+        ({"conn_type": "ai_jobs"}, "connection 'jobs_here' (type ai_jobs): request_queue is missing"),
+    ],
+)
+def test_a_connection_that_cannot_be_used(
+    connection: dict[str, Any] | None, words: str, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2, and what is wrong with it."""
+    if connection is not None:
+        monkeypatch.setenv("AIRFLOW_CONN_JOBS_HERE", json.dumps(connection))
+    assert main(["queues", "create", "--conn", "jobs_here"]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_where_there_is_no_airflow(capsys: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what to do instead."""
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    assert main(["queues", "create", "--conn", "jobs_here"]) == 2
+    assert "give a SPEC.toml" in capsys.readouterr().err
 
 
 def test_a_service_that_is_down_ends_with_a_code_and_advice(tmp_path: Path, capsys: Shown, monkeypatch: Any) -> None:

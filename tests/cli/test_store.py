@@ -13,6 +13,8 @@ from airflow_provider_ai.adapters.store.tables import REVISIONS
 from airflow_provider_ai.cli import main
 from airflow_provider_ai.core.call_ports import Evidence
 from airflow_provider_ai.core.call_settings import BreakerSettings, CallSettings
+from airflow_provider_ai.core.job_ports import DeadLetter
+from airflow_provider_ai.core.jobs import Content, JobState, NewJob, Outcome, job_id
 from tests.support.processes import free_port
 
 Shown = pytest.CaptureFixture[str]
@@ -104,6 +106,43 @@ def test_status_shows_breakers_and_calls_under_way(url: str, capsys: Shown) -> N
     shown = json.loads(capsys.readouterr().out)
     assert [row["state"] for row in shown["endpoints"]] == ["open", "closed"]
     assert shown["good_answers"] == 1
+
+
+def test_status_shows_jobs_and_what_was_put_aside(url: str, capsys: Shown) -> None:
+    """Numbers and reasons: no id, no payload."""
+    store = open_store(url)
+    jobs = store.jobs()
+    content = Content(sha256="0" * 64, inline=b"{}")
+    ids = [job_id("s", position) for position in range(4)]
+    jobs.submit([NewJob(job_id=name, submission="s", position=n, payload=content) for n, name in enumerate(ids)])
+    jobs.receive(ids[0], Outcome(state=JobState.SUCCEEDED, content=content), via="queue")
+    jobs.fail(ids[1], reason="rejected")
+    jobs.claim(ids[2], sha256=content.sha256, owner="w", lease_seconds=30, max_attempts=5)
+    letters = [
+        DeadLetter(letter_id=f"{n}" * 32, job_id=None, reason=reason, source="q", message=b"canary")
+        for n, reason in enumerate(["rejected", "not_json", "not_json"])
+    ]
+    store.dead_letters().keep(letters)
+    jobs.keep_unknown(b"canary", job_id=None, via="webhook", reason="unsigned")
+    assert main(["store", "status", "--store", url]) == 0
+    text = capsys.readouterr().out
+    assert text.splitlines()[2:] == [
+        "good answers: 0",
+        "jobs: 1 pending, 1 running, 1 succeeded, 1 failed",
+        "inbox: 1 outcomes have arrived, 1 are under way",
+        "dead letters: 2 not_json, 1 rejected",
+        "unknown replies and refused webhooks: 1 unsigned",
+    ]
+    assert main(["store", "status", "--store", url, "--json"]) == 0
+    shown = capsys.readouterr().out
+    assert json.loads(shown)["jobs"] == {
+        "states": {"pending": 1, "running": 1, "succeeded": 1, "failed": 1},
+        "arrived": 1,
+        "under_way": 1,
+        "dead_letters": {"not_json": 2, "rejected": 1},
+        "unknown_replies": {"unsigned": 1},
+    }
+    assert not [word for word in ("canary", *ids) if word in text + shown]
 
 
 @pytest.mark.parametrize("revision", ["0001", "9999"])

@@ -131,7 +131,7 @@ def test_needs_that_agree_have_no_conflict(needed: Needs) -> None:
     ("needed", "words"),
     [
         (needs(3, 1, 60), ["SyncCaller", "p99", "static answer"]),
-        (needs(600, 1, HOUR), ["arrives with the asynchronous pattern", "idempotent on job_id"]),  # not there yet
+        (needs(600, 1, HOUR), ["must run the workers", "idempotent on job_id"]),
         (needs(6 * HOUR, 10**6, DAY), ["quarantined", "46 a second"]),
         (needs(3, 1, 60, effect="ehr-write"), ["must be idempotent", "human-review path"]),
         (needs(600, 1, HOUR, effect="ehr-write"), ["must be idempotent", "human-review path"]),

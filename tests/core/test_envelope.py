@@ -5,7 +5,14 @@ from __future__ import annotations
 import random
 
 import pytest
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from airflow_provider_ai.core import envelope
 from airflow_provider_ai.core.envelope import (
     KEY_BYTES,
     Header,
@@ -133,6 +140,62 @@ def test_a_format_of_the_future_is_not_guessed() -> None:
 def test_another_place_is_told_from_a_change() -> None:
     with pytest.raises(WrongContextError):
         opened(sealed(), additional=additional_data("clinic-a", {"what": "job-payload", "job": "j-2"}))
+
+
+def times(x: int, y: int) -> int:
+    """Multiplication in GHASH's field (NIST SP 800-38D, §6.3)."""
+    product = 0
+    for bit in range(127, -1, -1):
+        if y >> bit & 1:
+            product ^= x
+        x = x >> 1 ^ (0xE1 << 120 if x & 1 else 0)
+    return product
+
+
+def inverse(x: int) -> int:
+    """By Fermat: x^(2^128 - 2)."""
+    result, power = 1 << 127, x
+    for _ in range(127):
+        power = times(power, power)
+        result = times(result, power)
+    return result
+
+
+def opens_under_both(one: bytes, other: bytes) -> bytes:
+    """Ciphertext and tag that AES-GCM takes for real under two keys, as Albertini et al. make it: one block is chosen
+    so that both tags are the same."""
+    hashes, masks = [], []
+    for aes_key in (one, other):
+        encrypt = Cipher(AES(aes_key), ECB()).encryptor()
+        hashes.append(int.from_bytes(encrypt.update(bytes(16))))
+        masks.append(int.from_bytes(encrypt.update(NONCE + b"\0\0\0\1")))
+    (h, g), lengths = hashes, 8 * 32
+    squares = times(h, h) ^ times(g, g)
+    cubes = times(times(h, h), h) ^ times(times(g, g), g)
+    second = int.from_bytes(b"any second block")
+    wanted = masks[0] ^ masks[1] ^ times(second, squares) ^ times(lengths, h ^ g)
+    first = times(wanted, inverse(cubes))
+    ghash = times(first, times(times(h, h), h)) ^ times(second, times(h, h)) ^ times(lengths, h)
+    return b"".join(number.to_bytes(16) for number in (first, second, ghash ^ masks[0]))
+
+
+def aes_key_of(data_key: bytes) -> bytes:
+    """What a data key encrypts with."""
+    length = 2 * KEY_BYTES + 32
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=envelope._INFO).derive(data_key)[:KEY_BYTES]
+
+
+def test_a_text_that_opens_under_two_keys_is_refused_under_one() -> None:
+    """AES-GCM alone takes it under both; the commitment is to one of them."""
+    keys = (DATA_KEY, bytes(KEY_BYTES))
+    body = opens_under_both(*map(aes_key_of, keys))
+    texts = [AESGCM(aes_key_of(data_key)).decrypt(NONCE, body, b"") for data_key in keys]
+    assert texts[0] != texts[1]
+    committed, other = map(MessageKey, keys)
+    message = header(committed).to_bytes() + committed.place(b"") + NONCE + body
+    assert opened(message, additional=b"") == texts[0]
+    with pytest.raises(TamperedCiphertextError):
+        check_commitment(read_header(open_up(message).start), other)
 
 
 def test_a_message_opens_under_one_data_key_only() -> None:

@@ -45,13 +45,17 @@ CODECS = st.sampled_from(["identity", "aes-256-gcm"])
 CONTENTS = st.builds(inline, DATA, CODECS) | st.builds(
     lambda data, ref, codec: Content(sha256=hashlib.sha256(data).hexdigest(), ref=ref, codec=codec),
     DATA,
-    st.text(st.characters(codec="utf-8"), min_size=1, max_size=40),
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40),
     CODECS,
 )
 TIMES = st.integers(0, 250_000_000_000_000_000 // 1_000_000).map(lambda seconds: seconds + 0.123456)
 IDS = st.uuids().map(str)
 ENDS = st.sampled_from([JobState.FAILED, JobState.EXPIRED, JobState.CANCELLED])
-OUTCOMES = st.builds(lambda content: Outcome(state=JobState.SUCCEEDED, content=content), CONTENTS) | st.builds(
+OUTCOMES = st.builds(
+    lambda content, model: Outcome(state=JobState.SUCCEEDED, content=content, model=model),
+    CONTENTS,
+    st.sampled_from([None, "risk-1", "handlers:triage", "ü"]),
+) | st.builds(
     lambda state, reason: Outcome(state=state, reason=reason), ENDS, st.sampled_from(["expired", "handler:ValueError"])
 )
 SOURCES = st.sampled_from(["/airflow-ai/worker", "urn:x:ü"])
@@ -260,6 +264,9 @@ EXPIRED = Outcome(state=JobState.EXPIRED, reason="expired")
         (SUCCEEDED, lambda data: data.update(fence=True), messages.WRONG_OUTCOME),
         (SUCCEEDED, lambda data: data.update(fence=1.0), messages.WRONG_OUTCOME),
         (SUCCEEDED, lambda data: data.pop("fence"), messages.WRONG_OUTCOME),
+        (SUCCEEDED, lambda data: data.update(model=7), messages.WRONG_OUTCOME),
+        (SUCCEEDED, lambda data: data.update(model="m\0"), messages.WRONG_OUTCOME),
+        (SUCCEEDED, lambda data: [data.pop("output"), data.update(ref="s3://claims/\0")], messages.WRONG_CONTENT),
         (EXPIRED, lambda data: data.update(reason=None), messages.WRONG_OUTCOME),
         (EXPIRED, lambda data: data.update(reason=f"the patient {CANARY}"), messages.WRONG_OUTCOME),
         (EXPIRED, lambda data: data.update(output=1), messages.WRONG_OUTCOME),

@@ -78,8 +78,9 @@ def test_a_write_to_the_record_stands_apart_and_has_a_key(pattern: Pattern) -> N
     assert ("def human_review" in write) == (pattern != "batch")  # a batch has its quarantine
 
 
-def test_the_asynchronous_skeleton_says_that_its_operator_is_not_there_yet() -> None:
-    """Nobody should look for it in this version."""
-    assert "AISubmitAndWaitOperator arrives with the asynchronous pattern, in the next release" in made(
-        "async", "read", phi=True
-    )
+@pytest.mark.parametrize("phi", [False, True])
+def test_the_asynchronous_skeleton_takes_its_deadline_from_the_needs(phi: bool) -> None:
+    """And is given a reference with PHI or without: what a job needs is read where it is done."""
+    text = made("async", "read", phi, latency=600)
+    assert "job_deadline=timedelta(seconds=600)" in text
+    assert "nothing about a person stands in params" in text

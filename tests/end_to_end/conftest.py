@@ -1,4 +1,7 @@
-"""One real Airflow for all tests of the batch pattern: components apart, metadata and warehouse on PostgreSQL."""
+"""One real Airflow for all tests of the batch pattern: components apart, metadata and warehouse on PostgreSQL.
+
+That of the asynchronous pattern is in :mod:`.job_airflow`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks.stub import StubServer
+from tests.end_to_end.job_airflow import job_airflow
 from tests.support import airflow_env, ministack
 from tests.support.airflow_env import RunningAirflow
 from tests.support.airflow_rest import AirflowApi
@@ -23,6 +27,7 @@ from tests.support.mlserver import MODEL, ModelServer
 from tests.support.postgres import PostgresServer
 from tests.support.processes import REPOSITORY, free_port
 
+__all__ = ["job_airflow"]
 # In every record id and note; found nowhere but in the lake and the warehouse.
 CANARY = "CANARY-9f3b7c21"
 

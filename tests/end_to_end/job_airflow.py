@@ -1,124 +1,40 @@
-"""A real Airflow with deployments of jobs: queues in MiniStack, stores in PostgreSQL, worker processes."""
+"""A real Airflow with deployments of jobs, for all tests of the asynchronous pattern."""
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-import tomli_w
 
+from tests.end_to_end.job_deployment import Deployment, KafkaDeployment
 from tests.support import airflow_env, clinical_data, ministack, processes
 from tests.support.airflow_env import RunningAirflow
 from tests.support.airflow_rest import AirflowApi
+from tests.support.kafka import KafkaCluster
 from tests.support.ministack import MiniStack
 from tests.support.mlserver import MODEL, ModelServer
 from tests.support.postgres import PostgresServer
 from tests.support.processes import REPOSITORY
 
 CANARY = "CANARY-4be1907d"  # in every note and its id; found nowhere but in the lake, the queues and the stores
-SECRET = "whsec_" + base64.b64encode(b"w" * 32).decode()
-OLD_SECRET = "whsec_" + base64.b64encode(b"o" * 32).decode()
 DAGS = (
     "nightly_note_replies",
     "replies_arrived",
     "dead_letter_redrive",
     "ask_once",
+    "ask_anew",
     "ask_here",
     "ask_by_webhook",
+    "ask_over_kafka",
     "fifty_waits",
 )
-AIRFLOW_AI = Path(sys.executable).with_name("airflow-ai")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Deployment:
-    """Queues, a store and claim checks, behind the connection ``name``."""
-
-    name: str
-    stack: MiniStack
-    store: str
-    folder: Path
-
-    @property
-    def queues(self) -> dict[str, str]:
-        return {f"{kind}_queue": f"{self.name}-{kind}" for kind in ("request", "result", "dead_letter")}
-
-    @property
-    def calls(self) -> list[str]:
-        """Ids of the notes that workers were asked about, once for each call."""
-        file = self.folder / "calls.txt"
-        return file.read_text().splitlines() if file.exists() else []
-
-    def make_queues(self) -> None:
-        sqs = self.stack.client("sqs")
-        for name in self.queues.values():
-            sqs.create_queue(QueueName=name)
-
-    def sent(self) -> int:
-        """Messages in the request queue."""
-        sqs = self.stack.client("sqs")
-        url = sqs.get_queue_url(QueueName=self.queues["request_queue"])["QueueUrl"]
-        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-        return sum(int(found[name]) for name in names)
-
-    def query(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Rows of the store."""
-        with psycopg.connect(self.store) as connection:
-            return connection.execute(sql, values).fetchall()
-
-    def connection(self, port: int, database: str) -> dict[str, dict[str, Any]]:
-        """The connections of this deployment, for Airflow."""
-        extra = {
-            **self.queues,
-            "claim_check_uri": str(self.folder / "claims"),
-            "inline_limit_bytes": 1000,
-            "region": ministack.REGION,
-            # One of them has its keys from a connection, the others from the environment.
-            **({"aws_conn_id": "lake"} if self.name == "ai_jobs" else {}),
-            "store_conn_id": f"{self.name}_store",
-            "webhook_secret": SECRET,
-            "webhook_second_secret": OLD_SECRET,
-        }
-        store = {"conn_type": "postgres", "host": "127.0.0.1", "port": port, "login": "postgres", "schema": database}
-        return {
-            self.name: {"conn_type": "ai_jobs", "host": self.stack.url, "extra": extra},
-            f"{self.name}_store": store,
-        }
-
-    @contextmanager
-    def worker(self, **tables: dict[str, Any]) -> Iterator[processes.Service]:
-        """A worker process; by default it calls ``tests.end_to_end.job_handler``."""
-        port = processes.free_port()
-        spec = {
-            "transport": {"kind": "sqs", "endpoint_url": self.stack.url, "region": ministack.REGION, **self.queues},
-            "store": {"url": self.store},
-            "claim_check": {"uri": str(self.folder / "claims"), "inline_limit_bytes": 1000},
-            "worker": {"concurrency": 8, "poll_seconds": 1, "grace_seconds": 2, "health_port": port},
-            **(tables or {"handler": {"target": "tests.end_to_end.job_handler:answer"}}),
-        }
-        file = self.folder / "jobs.toml"
-        file.write_text(tomli_w.dumps(spec))
-        env = {**self.stack.environment(), "CALLS_FILE": str(self.folder / "calls.txt"), "WEBHOOK_SECRET": OLD_SECRET}
-        with processes.running(
-            f"worker of {self.name}",
-            [AIRFLOW_AI, "worker", file],
-            log_path=self.folder / "worker.log",
-            env=processes.child_environment(env),
-            cwd=REPOSITORY,
-            ready=lambda: processes.http_ok(f"http://127.0.0.1:{port}/health/ready"),
-            deadline_seconds=60.0,
-        ) as service:
-            yield service
+_Deployments = dict[str, tuple[Deployment, str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,14 +97,28 @@ class JobAirflow:
             return [tuple(row) for row in connection.execute(sql, [f"%/{name}/%"]).fetchall()]  # type: ignore[misc]
 
 
-@pytest.fixture(scope="module")
+def _deployments(root: Path, postgres: PostgresServer, stack: MiniStack, cluster: KafkaCluster) -> _Deployments:
+    """Each with its database's name; its queues are made."""
+    made: _Deployments = {}
+    for name in ("ai_jobs", "scenario_jobs", "hook_jobs", "kafka_jobs"):
+        database = postgres.create_database(name)
+        given: dict[str, Any] = {"name": name, "store": postgres.url(database), "folder": root / name, "stack": stack}
+        new = KafkaDeployment(**given, cluster=cluster) if name == "kafka_jobs" else Deployment(**given)
+        new.folder.mkdir()
+        new.make_queues()
+        made[name] = new, database
+    return made
+
+
+@pytest.fixture(scope="session")
 def job_airflow(
     tmp_path_factory: pytest.TempPathFactory,
     postgres_server: PostgresServer,
     model_server: ModelServer,
     ministack_server: MiniStack,
+    kafka_cluster: KafkaCluster,
 ) -> Iterator[JobAirflow]:
-    """Started once for the module."""
+    """Started once for the session."""
     root = tmp_path_factory.mktemp("jobs")
     lake, dags = root / "lake", root / "dags"
     for folder in (lake, dags):
@@ -196,15 +126,10 @@ def job_airflow(
     for name in ("request_reply.py", "event_driven.py", "dead_letter_redrive.py"):
         shutil.copy(REPOSITORY / "dags" / name, dags)
     shutil.copy(Path(__file__).parent / "dags" / "job_scenarios.py", dags)
+    deployments = _deployments(root, postgres_server, ministack_server, kafka_cluster)
     connections: dict[str, dict[str, Any]] = {}
-    deployments = {}
-    for name in ("ai_jobs", "scenario_jobs", "hook_jobs"):
-        database = postgres_server.create_database(name)
-        (root / name).mkdir()
-        made = Deployment(name=name, stack=ministack_server, store=postgres_server.url(database), folder=root / name)
-        made.make_queues()
-        deployments[name] = made
-        connections |= made.connection(postgres_server.port, database)
+    for deployment, database in deployments.values():
+        connections |= deployment.connections(postgres_server.port, database)
     warehouse = postgres_server.create_database("job_warehouse")
     environment = airflow_env.airflow_environment(
         root / "airflow",
@@ -239,7 +164,7 @@ def job_airflow(
             airflow.api.wait_for_dag(dag_id)
         yield JobAirflow(
             airflow=airflow,
-            deployments=deployments,
+            deployments={name: deployment for name, (deployment, _) in deployments.items()},
             lake=lake,
             warehouse=postgres_server.url(warehouse),
             metadata=metadata,

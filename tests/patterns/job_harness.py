@@ -109,10 +109,12 @@ class Queue(InMemoryQueue):
     def __init__(self, name: str, **settings: Any) -> None:
         super().__init__(name, **settings)
         self.asked: list[int] = []
+        self.waits: list[float] = []
         self.deleted = 0
 
     def receive(self, *, most: int, wait_seconds: float, visibility_seconds: float) -> Sequence[Delivery]:
         self.asked.append(most)
+        self.waits.append(wait_seconds)
         return super().receive(most=most, wait_seconds=0, visibility_seconds=visibility_seconds)
 
     def delete(self, deliveries: Sequence[Delivery]) -> None:

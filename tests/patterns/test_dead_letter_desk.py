@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from airflow_provider_ai.core.job_ports import OutgoingMessage
 from airflow_provider_ai.core.jobs import JobState
 from airflow_provider_ai.exceptions import QueueUnavailableError
 from airflow_provider_ai.patterns.dead_letter_desk import DeadLetterDesk, Redriven
-from airflow_provider_ai.patterns.dead_letters import dead_letter
+from airflow_provider_ai.patterns.dead_letters import SOURCE_QUEUE, dead_letter
 from tests.patterns.test_dispatcher import SUBMISSION, Desk, done
 
 
@@ -114,6 +116,18 @@ def test_a_purge_removes_letters_and_leaves_jobs(office: Office) -> None:
     assert len(list(office.people.letters())) == 1
     states = {each.state for each in office.store.jobs(SUBMISSION)}
     assert states == {JobState.FAILED}
+
+
+def test_letters_of_other_deployments_are_not_touched(office: Office) -> None:
+    """They share the store, and have people of their own; a letter that somebody put into our queue is ours."""
+    office.bury_all(1)
+    office.dead.send([OutgoingMessage(key="k", body=b"{}", attributes={SOURCE_QUEUE: "elsewhere", "reason": "odd"})])
+    office.people.take_all()
+    theirs = replace(office.letters.letters(most=1)[0], letter_id="f" * 32, source="requests-of-others")
+    office.letters.keep([theirs])
+    assert [letter.source for letter in office.people.letters()] == ["requests", "dead"]
+    assert office.people.purge(everything) == 2
+    assert [letter.letter_id for letter in office.letters.letters(most=9)] == [theirs.letter_id]
 
 
 def test_letters_in_the_queue_are_seen_and_left(office: Office) -> None:

@@ -262,6 +262,18 @@ def test_a_request_that_was_lost_is_sent_again_but_not_into_a_full_queue(desk: D
     assert len(desk.requested()) == 8
 
 
+def test_deployments_that_share_a_store_leave_each_others_jobs_alone(desk: Desk) -> None:
+    """Lost, late and old jobs of another request queue are its own dispatcher's; a message of this one is no help."""
+    desk.submit(3, sent=False, queue="requests-of-others")
+    desk.store.fail(job_id(SUBMISSION, 1), reason="rejected")
+    desk.store.receive(job_id(SUBMISSION, 2), done(), via="test")
+    desk.clock.now += 11 * 86_400
+    desk.dispatcher.reconcile()
+    assert desk.requested() == []
+    assert [job.sent for job in desk.store.jobs(SUBMISSION)] == [False] * 3
+    assert set(desk.arrivals()) == {job_id(SUBMISSION, 2)}
+
+
 def test_jobs_whose_time_is_over_arrive_as_expired(desk: Desk) -> None:
     """Nobody has to deliver their message for that."""
     (job,) = desk.submit(expires_at=desk.clock.now + 100)

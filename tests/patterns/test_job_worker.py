@@ -10,6 +10,7 @@ from airflow_provider_ai.core.job_claims import begun
 from airflow_provider_ai.core.job_handling import Ending, EndingKind, HandledJob
 from airflow_provider_ai.core.job_ports import OutgoingMessage
 from airflow_provider_ai.core.jobs import Job, JobState, NewJob, Outcome, job_id
+from airflow_provider_ai.core.messages import decode_result
 from airflow_provider_ai.exceptions import (
     KeyAccessError,
     KeyRevokedError,
@@ -38,6 +39,38 @@ def test_every_job_is_handled_once_published_once_and_its_message_deleted() -> N
         assert sorted(scene.published()) == sorted((job.job_id, SUCCEEDED, None) for job in jobs)
         assert scene.store.jobs(SUBMISSION)[7].result.inline == b'{"double":14}'  # type: ignore[union-attr]
         assert scene.dead.depth() == 0
+
+    play(main)
+
+
+def test_whether_it_works_is_known_after_a_look_that_does_not_wait() -> None:
+    """It is ready then; later looks wait for messages."""
+
+    async def main() -> None:
+        scene = Scene(poll_seconds=5.0)
+        worker = scene.start()
+        assert not worker.ready
+        await scene.until(lambda: len(scene.requests.waits) > 2)
+        assert worker.ready
+        assert scene.requests.waits[:3] == [0.0, 5.0, 5.0]
+        await scene.stop_all()
+
+    play(main)
+
+
+def test_what_answered_is_recorded_and_told_with_the_result() -> None:
+    """Of a job that succeeded; a failure was answered by nothing."""
+
+    async def main() -> None:
+        scene = Scene()
+        scene.handler.script = lambda job: REJECTED if job.payload["n"] else done(job)
+        scene.submit(2)
+        scene.start(served_by="risk-1")
+        await scene.until(scene.drained)
+        await scene.stop_all()
+        assert [job.model for job in scene.store.jobs(SUBMISSION)] == ["risk-1", None]
+        told = [decode_result(delivery.body).outcome for delivery in scene.results.peek(most=9)]
+        assert {(each.state, each.model) for each in told} == {(SUCCEEDED, "risk-1"), (FAILED, None)}
 
     play(main)
 

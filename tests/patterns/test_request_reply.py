@@ -18,7 +18,6 @@ from airflow_provider_ai.core.jobs import JobCounts, JobState, job_id
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
 from airflow_provider_ai.core.report import StopToken
 from airflow_provider_ai.exceptions import (
-    InputChangedError,
     InputError,
     JobMismatchError,
     QueueUnavailableError,
@@ -107,7 +106,7 @@ def test_more_requests_make_more_jobs(to: Deployment) -> None:
 def test_fewer_requests_are_an_error(to: Deployment) -> None:
     """Somebody would wait for jobs that nobody asks for any more."""
     submitter(to).submit(ONE, requests(5))
-    with pytest.raises(InputChangedError, match="more jobs than the 3 requests"):
+    with pytest.raises(JobMismatchError, match="more jobs than the 3 requests"):
         submitter(to).submit(ONE, requests(3))
 
 
@@ -131,11 +130,14 @@ def test_another_generation_is_other_jobs(to: Deployment) -> None:
 
 
 def test_what_a_submission_says_is_on_every_job(to: Deployment) -> None:
-    """Deadline, tenant and webhook; a second submit does not move the deadline."""
+    """Deadline, tenant, webhook and the queue it went to; a second submit does not move the deadline."""
     given = Submission(key="s", expires_at=2e9, group="tenant", webhook=True)
+    to.queue.name = "requests-of-mine"
     submitter(to).submit(given, requests(2))
     submitter(to).submit(Submission(key="s", expires_at=3e9), requests(2))
-    assert {(job.expires_at, job.group, job.webhook) for job in to.store.jobs("s")} == {(2e9, "tenant", True)}
+    jobs = to.store.jobs("s")
+    assert {(job.expires_at, job.group, job.webhook) for job in jobs} == {(2e9, "tenant", True)}
+    assert {job.queue for job in jobs} == {"requests-of-mine"}
 
 
 @pytest.mark.parametrize("bad", [object(), {1: "a"}, {"x": {2, 3}}])

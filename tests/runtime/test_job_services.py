@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from airflow_provider_ai.core.jobs import JobState
 from benchmarks.stub import StubServer
+from tests.support import processes
 from tests.support.job_fleet import Fleet, exit_code, fleet
 from tests.support.ministack import MiniStack
 from tests.support.processes import wait_until
@@ -23,6 +25,18 @@ def jobs(tmp_path: Path, ministack_server: MiniStack) -> Iterator[Fleet]:
 
 def endpoint(stub: StubServer) -> dict[str, str]:
     return {"url": stub.url, "protocol": "json", "model": "m"}
+
+
+def test_services_start_without_airflow(jobs: Fleet) -> None:
+    """Where it cannot be imported at all: both get ready, and a job is done."""
+    (jobs.folder / "handlers.py").write_text("def double(job):\n    return {'twice': 2 * job.payload['id']}\n")
+    code = "import sys; sys.modules['airflow'] = None; from airflow_provider_ai.cli import program; program()"
+    for name in ("worker", "dispatcher"):
+        jobs.ports[name] = processes.free_port()
+        spec = jobs.write_spec(name, **{name: {"health_port": jobs.ports[name]}}, handler={"target": "handlers:double"})
+        jobs.run(name, [sys.executable, "-c", code, name, spec])
+    wait_until(lambda: all(map(jobs.is_ready, jobs.ports)), deadline_seconds=30, what="both are ready")
+    assert jobs.wait(jobs.submit(1), deadline_seconds=30).completed == 1
 
 
 def test_three_hundred_jobs_are_paid_for_once_and_arrive(jobs: Fleet) -> None:

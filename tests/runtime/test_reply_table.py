@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_ai.adapters.sinks import open_sink
 from airflow_provider_ai.core.config import SinkSettings
 from airflow_provider_ai.core.identity import record_key
-from airflow_provider_ai.core.jobs import JobState, job_id
+from airflow_provider_ai.core.jobs import JobState, Outcome, job_id
 from airflow_provider_ai.core.manifest import FileSlice, Manifest, Partition, SourceFile
 from airflow_provider_ai.exceptions import ReconciliationError, SinkError
 from airflow_provider_ai.patterns.batch_inference import Provenance
@@ -23,7 +23,7 @@ from airflow_provider_ai.runtime.reply_table import Landed, land_replies, reques
 from airflow_provider_ai.testing import InMemoryJobStore, InMemorySink
 from tests.patterns.jobs import Contents, Deployment
 
-PROVENANCE = Provenance(run_id="run", model="m", prompt_hash="ph", schema_version="sv")
+PROVENANCE = Provenance(run_id="run", model="nobody asked it", prompt_hash="ph", schema_version="sv")
 AT = 1_700_000_000.25
 
 
@@ -83,7 +83,7 @@ def test_rows_of_a_dataset_keep_their_ids_and_places(inline_limit: int) -> None:
     assert {row["_partition"].rsplit("/", 1)[1] for row in rows} == {"00000", "00001"}
     assert {row["_inferred_at"] for row in rows} == {datetime.fromtimestamp(AT, UTC)}
     assert rows[0]["_record_key"] == record_key("p0")
-    assert {(row["_run_id"], row["_model"], row["_prompt_hash"]) for row in rows} == {("run", "m", "ph")}
+    assert {(row["_run_id"], row["_prompt_hash"]) for row in rows} == {("run", "ph")}
 
 
 def test_other_requests_are_rows_named_by_their_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +106,18 @@ def test_types_are_those_of_all_replies() -> None:
     land(to, sink, manifest=requests_manifest("s", 3, rows_per_partition=1))
     rows = sorted(sink.rows, key=lambda row: row["_source_row"])
     assert [(row["x"], row["y"]) for row in rows] == [(1.0, None), (0.5, None), (None, True)]
+
+
+def test_every_row_says_what_answered_it() -> None:
+    """As its worker has said; nothing where it has not. Another model's answer is other content."""
+    to, sink = Deployment(store=InMemoryJobStore(clock=lambda: AT)), InMemorySink()
+    submit(to, 4)
+    for job, model in zip(to.store.jobs("s"), ("risk-1", "risk-2", None, "risk-1"), strict=True):
+        content = to.contents.pack(b'{"x":1}', kind="result", job_id=job.job_id)
+        to.store.receive(job.job_id, Outcome(state=JobState.SUCCEEDED, content=content, model=model), via="test")
+    land(to, sink)
+    rows = sorted(sink.rows, key=lambda row: row["_source_row"])
+    assert [row["_model"] for row in rows] == ["risk-1", "risk-2", None, "risk-1"]
 
 
 def test_landing_again_writes_nothing() -> None:

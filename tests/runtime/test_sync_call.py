@@ -22,6 +22,7 @@ from airflow_provider_ai.exceptions import SpecError
 from airflow_provider_ai.runtime.sync_call import CallStore, SyncCaller
 from airflow_provider_ai.testing import InMemoryStore
 from tests.runtime.endpoints import ModelServer, model_server
+from tests.support.keys import local_keys
 from tests.support.postgres import PostgresServer, postgres_server
 
 FLOOR = Static({"priority": "routine"})
@@ -84,6 +85,23 @@ def test_two_callers_share_one_breaker(model: ModelServer, store: str | CallStor
         for _ in range(3):
             first.call({"x": 1})
         assert second.call({"x": 1}).reason == "breaker_open"
+
+
+def test_with_keys_the_store_does_not_say_what_was_asked_or_answered(model: ModelServer, tmp_path: Path) -> None:
+    """Processes with the same keys share answers; one with none finds nothing that it could use."""
+    chain = [LastGood(max_age=timedelta(hours=6)), FLOOR]
+    given = {"endpoint": endpoint(model.url), "request": JsonRequest(), "fallback": chain, "settings": SETTINGS}
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    with SyncCaller(**given, store=url, keys=local_keys()) as calls:
+        calls.call({"age": 63})
+    model.status = 500
+    with SyncCaller(**given, store=url, keys=local_keys("second", "first")) as calls:
+        assert calls.call({"age": 63}).source == "last-good"
+    with SyncCaller(**given, store=url) as calls:
+        assert calls.call({"age": 63}).source == "static"
+    assert not any(b"urgent" in path.read_bytes() for path in tmp_path.iterdir())
+    with pytest.raises(SpecError, match="keys must be given to the store"):
+        SyncCaller(**given, store=InMemoryStore(), keys=local_keys())
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 429])

@@ -16,6 +16,7 @@ from standardwebhooks import Webhook
 from airflow_provider_ai.adapters.webhooks.receiver import SignatureCheck
 from airflow_provider_ai.core.jobs import Content, JobState, NewJob, Outcome, job_id
 from airflow_provider_ai.core.messages import ResultMessage, encode_result
+from airflow_provider_ai.exceptions import KeyRevokedError
 from airflow_provider_ai.runtime.webhook_inbox import Taken, WebhookInbox
 from airflow_provider_ai.testing import InMemoryJobStore
 
@@ -148,6 +149,20 @@ def test_a_delivery_that_could_not_be_taken_is_taken_later(inbox: WebhookInbox, 
     assert inbox.take(JOB, {}, data, CHECKS) is Taken.REFUSED
     store.available = True
     assert inbox.take(JOB, headers, data, CHECKS) is Taken.DURABLE
+
+
+def test_a_reply_that_cannot_be_encrypted_is_delivered_later(
+    inbox: WebhookInbox, store: InMemoryJobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is one for people to look at, and the key of such is revoked; nothing is acknowledged."""
+    unknown = job_id("other", 0)
+    data = body(unknown)
+
+    def revoked(*_: object, **__: object) -> None:
+        raise KeyRevokedError("disabled")
+
+    monkeypatch.setattr(store, "keep_unknown", revoked)
+    assert inbox.take(unknown, signed(data, job=unknown), data, CHECKS) is Taken.LATER
 
 
 def test_a_signed_reply_for_no_job_is_kept_whole(inbox: WebhookInbox, store: InMemoryJobStore) -> None:

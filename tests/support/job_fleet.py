@@ -1,4 +1,4 @@
-"""A deployment of the asynchronous pattern: queues at MiniStack, a store, workers and dispatchers as processes.
+"""A deployment of the asynchronous pattern: queues or topics, a store, workers and dispatchers as processes.
 
 Each process is `airflow-ai worker` or `airflow-ai dispatcher` with one spec file, as a user would start it.
 """
@@ -27,8 +27,9 @@ from airflow_provider_ai.adapters.store.store import Store
 from airflow_provider_ai.core.job_messages import request_message
 from airflow_provider_ai.core.job_ports import JobStore, Transport
 from airflow_provider_ai.core.jobs import Job, JobCounts, NewJob, job_id, submission_key
-from airflow_provider_ai.core.transport_settings import TransportSettings
+from airflow_provider_ai.core.transport_settings import Kind, TransportSettings
 from tests.support import processes
+from tests.support.kafka import KafkaCluster
 from tests.support.ministack import ACCESS_KEY, REGION, SECRET_KEY, MiniStack
 
 PROGRAM = Path(".venv/bin/airflow-ai")
@@ -134,24 +135,19 @@ class Fleet:
 
 
 @contextmanager
-def fleet(folder: Path, ministack: MiniStack, store_url: str | None = None) -> Iterator[Fleet]:
+def fleet(
+    folder: Path, server: MiniStack | KafkaCluster, store_url: str | None = None, *, kind: Kind = "sqs"
+) -> Iterator[Fleet]:
     """Fresh queues and a fresh store; every process that was started is stopped at the end."""
-    tag = uuid4().hex[:10]
-    table = {
-        "kind": "sqs",
-        "endpoint_url": ministack.url,
-        "region": REGION,
-        "request_queue": f"requests-{tag}",
-        "result_queue": f"results-{tag}",
-        "dead_letter_queue": f"dead-{tag}",
-    }
-    settings = TransportSettings(**table, access_key=ACCESS_KEY, secret_key=SECRET_KEY)  # type: ignore[arg-type]
-    for name in settings.queues:
-        ministack.client("sqs").create_queue(QueueName=name)
+    environment: dict[str, str] = {}
+    if isinstance(server, KafkaCluster):
+        table, settings = _topics(server)
+    else:
+        table, settings = _queues(server, kind)
+        environment |= server.environment()
     transport = open_transport(settings)
     url = store_url or f"sqlite:///{folder}/store.db"
     opened = open_store(url, timeout_seconds=30.0)
-    environment = {**ministack.environment(), "PYTHONPATH": str(folder)}
     made = Fleet(folder, transport, opened, {"transport": table, "store": {"url": url}}, environment)
     try:
         yield made
@@ -159,6 +155,30 @@ def fleet(folder: Path, ministack: MiniStack, store_url: str | None = None) -> I
         processes.stop_all(made.services)
         transport.close()
         opened.close()
+
+
+def _named(suffix: str) -> dict[str, str]:
+    tag = uuid4().hex[:10]
+    kinds = ("request", "result", "dead_letter")
+    return {f"{kind}_queue": f"{kind.replace('_', '-')}s-{tag}{suffix}" for kind in kinds}
+
+
+def _queues(server: MiniStack, kind: Kind) -> tuple[dict[str, Any], TransportSettings]:
+    fifo = kind == "sqs-fifo"
+    names = _named(".fifo" if fifo else "")
+    table = {"kind": kind, "endpoint_url": server.url, "region": REGION, **names}
+    for name in names.values():
+        server.client("sqs").create_queue(QueueName=name, Attributes={"FifoQueue": "true"} if fifo else {})
+    return table, TransportSettings(**table, access_key=ACCESS_KEY, secret_key=SECRET_KEY)  # type: ignore[arg-type]
+
+
+def _topics(cluster: KafkaCluster) -> tuple[dict[str, Any], TransportSettings]:
+    """The cluster draws out each rebalance for almost as long as a session."""
+    names = _named("")
+    servers = {"bootstrap_servers": cluster.bootstrap_servers, "session_timeout_seconds": 4}
+    for name in names.values():
+        cluster.make_topic(name)
+    return (table := {"kind": "kafka", **servers, **names}), TransportSettings(**table)  # type: ignore[arg-type]
 
 
 def _toml(tables: dict[str, dict[str, Any]]) -> str:

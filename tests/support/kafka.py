@@ -29,6 +29,23 @@ class KafkaCluster:
 
         Producer({"bootstrap.servers": self.bootstrap_servers}).list_topics(name, timeout=20)
 
+    def messages(self, topic: str) -> list[bytes]:
+        """Everything that was ever sent to a topic; the cluster keeps it."""
+        from confluent_kafka import Consumer, TopicPartition
+
+        reader = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": "reader", "check.crcs": False})
+        found: list[bytes] = []
+        for partition in reader.list_topics(topic, timeout=20).topics[topic].partitions:
+            first, end = reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
+            reader.assign([TopicPartition(topic, partition, first)])
+            left = end - first
+            while left:
+                read = reader.consume(left, timeout=1.0)
+                found += [message.value() or b"" for message in read]
+                left -= len(read)
+        reader.close()
+        return found
+
 
 @contextmanager
 def kafka() -> Iterator[KafkaCluster]:

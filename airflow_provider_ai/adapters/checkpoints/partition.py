@@ -24,7 +24,6 @@ import pyarrow as pa
 
 from airflow_provider_ai.adapters.checkpoints import segments
 from airflow_provider_ai.adapters.checkpoints.partition_files import (
-    CHECKPOINT,
     PartitionFiles,
     SealedPartition,
     done_name,
@@ -33,6 +32,7 @@ from airflow_provider_ai.adapters.checkpoints.storage import AppendLog, Lock
 from airflow_provider_ai.core.frames import encode_frame
 from airflow_provider_ai.core.identity import digest
 from airflow_provider_ai.core.outcomes import Outcome, Quarantined, Succeeded, encode_outcome
+from airflow_provider_ai.core.purposes import CHECKPOINT
 from airflow_provider_ai.core.report import QuarantineReason
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import CheckpointError, PartitionBusyError

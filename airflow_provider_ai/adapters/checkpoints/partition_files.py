@@ -14,12 +14,10 @@ from airflow_provider_ai.core.arrow_arrays import bool_array, numbers_of
 from airflow_provider_ai.core.frames import CorruptFrameError, scan_frames
 from airflow_provider_ai.core.outcomes import Outcome, Succeeded, decode_outcome
 from airflow_provider_ai.core.ports import Codec
+from airflow_provider_ai.core.purposes import CHECKPOINT
 from airflow_provider_ai.core.report import QuarantineReason
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import CiphertextError, CorruptCheckpointError
-
-CHECKPOINT = "checkpoint"
-"""What the codec is told that these are."""
 
 
 def done_name(round_: int) -> str:

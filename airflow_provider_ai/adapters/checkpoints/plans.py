@@ -22,12 +22,13 @@ from typing import TypeVar
 from airflow_provider_ai.adapters.checkpoints.documents import from_document, to_document
 from airflow_provider_ai.adapters.checkpoints.local_storage import LocalStorage
 from airflow_provider_ai.adapters.checkpoints.object_storage import ObjectStorage
-from airflow_provider_ai.adapters.checkpoints.partition_files import CHECKPOINT, PartitionFiles
+from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFiles
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
 from airflow_provider_ai.adapters.filesystems import open_filesystem
 from airflow_provider_ai.core.config import StorageOptions, Verb
 from airflow_provider_ai.core.manifest import Manifest
 from airflow_provider_ai.core.ports import Codec
+from airflow_provider_ai.core.purposes import CHECKPOINT
 from airflow_provider_ai.core.report import PlanReference
 from airflow_provider_ai.exceptions import CiphertextError, CorruptCheckpointError
 
@@ -96,7 +97,7 @@ class PlanStore:
         )
 
     def save_manifest(self, key: str, manifest: Manifest) -> None:
-        """Write the plan, once: a second call with the same key writes the same bytes."""
+        """Write the plan, once: a second call with the same key changes nothing."""
         folder = self._storage.folder(key)
         if folder.read("manifest.json") is None:
             folder.write("manifest.json", self._codec.encode(manifest.to_json(), context=_context(key)))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from airflow_provider_ai.adapters.crypto.data_keys import DataKeys
 from airflow_provider_ai.adapters.crypto.wrapping import KeyWrapper
-from airflow_provider_ai.core.envelope import KEY_BYTES, additional_data, open_up, seal_size
+from airflow_provider_ai.core.envelope import KEY_BYTES, WRITES_INTO, additional_data, open_up, seal_size
 from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.exceptions import WrongContextError
 
@@ -45,7 +45,7 @@ class EnvelopeCodec:
         held, nonce = self._keys.sealing(purpose, len(data))
         start = held.start_at(additional)
         size = seal_size(start, data)
-        if len(data) < _LARGE_BYTES or size > _BUFFER_BYTES:
+        if not WRITES_INTO or len(data) < _LARGE_BYTES or size > _BUFFER_BYTES:
             return held.key.seal(start, nonce, data, additional)
         return held.key.seal_into(self._buffer(size), start, nonce, data, additional)
 
@@ -65,8 +65,9 @@ class EnvelopeCodec:
         return held.key.open(message, additional)
 
     def prepare(self, what: str) -> None:
-        """See that data of this purpose can be encrypted, now and for some time."""
+        """See that data of this purpose can be encrypted, now and for some time, and named."""
         self._keys.prepare(what)
+        self._hash_key(b"content")
 
     def digest(self, data: bytes) -> str:
         """64 hex digits that tell whether two bytes are the same to whoever has the hash key, and to nobody else."""

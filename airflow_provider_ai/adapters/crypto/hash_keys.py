@@ -18,16 +18,15 @@ from airflow_provider_ai.core.envelope import (
     read_header,
 )
 from airflow_provider_ai.core.key_settings import is_key
+from airflow_provider_ai.core.purposes import HASH_KEY
 from airflow_provider_ai.exceptions import WrongContextError
-
-PURPOSE = "hash-key"
 
 
 def wrap_hash_key(wrapper: KeyWrapper, hash_key: bytes, *, tenant: str) -> bytes:
     """The hash key, encrypted under a data key of its own."""
-    made = wrapper.make(binding_of(tenant, PURPOSE))
+    made = wrapper.make(binding_of(tenant, HASH_KEY))
     key, bound = MessageKey(made.plain), _bound(tenant)
-    header = Header(purpose=PURPOSE, key_id=made.key_id, wrapped_key=made.wrapped, commitment=key.commitment)
+    header = Header(purpose=HASH_KEY, key_id=made.key_id, wrapped_key=made.wrapped, commitment=key.commitment)
     return key.seal(header.to_bytes() + key.place(bound), os.urandom(NONCE_BYTES), hash_key, bound)
 
 
@@ -38,7 +37,7 @@ def unwrap_hash_key(wrapper: KeyWrapper, wrapped: bytes, *, tenant: str) -> byte
     """
     message = open_up(wrapped)
     header = read_header(message.start)
-    key = MessageKey(wrapper.unwrap(header.key_id, header.wrapped_key, binding_of(tenant, PURPOSE)))
+    key = MessageKey(wrapper.unwrap(header.key_id, header.wrapped_key, binding_of(tenant, HASH_KEY)))
     check_commitment(header, key)
     hash_key = key.open(message, _bound(tenant))
     if not is_key(hash_key):
@@ -47,4 +46,4 @@ def unwrap_hash_key(wrapper: KeyWrapper, wrapped: bytes, *, tenant: str) -> byte
 
 
 def _bound(tenant: str) -> bytes:
-    return additional_data(tenant, {"what": PURPOSE})
+    return additional_data(tenant, {"what": HASH_KEY})

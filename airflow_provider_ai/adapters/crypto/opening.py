@@ -54,8 +54,9 @@ def try_keys(keys: KeySettings) -> str:
     from airflow_provider_ai.adapters.crypto.data_keys import DataKeys
     from airflow_provider_ai.adapters.crypto.envelope_codec import EnvelopeCodec
     from airflow_provider_ai.core.envelope import open_up, read_header
+    from airflow_provider_ai.core.purposes import TEST
 
-    wrapper, context = open_wrapper(keys), {"what": "test"}
+    wrapper, context = open_wrapper(keys), {"what": TEST}
     first, second = (
         EnvelopeCodec(DataKeys(wrapper, tenant=keys.tenant, limits=keys.limits), wrapper, tenant=keys.tenant)
         for _ in range(2)

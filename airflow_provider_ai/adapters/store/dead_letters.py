@@ -11,6 +11,7 @@ from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.store.tables import DEAD_LETTERS
 from airflow_provider_ai.core.job_ports import DeadLetter
 from airflow_provider_ai.core.ports import Codec
+from airflow_provider_ai.core.purposes import DEAD_LETTER
 from airflow_provider_ai.exceptions import StoreError
 
 if TYPE_CHECKING:
@@ -87,4 +88,4 @@ class StoredDeadLetters:
 
 
 def _context(letter_id: str) -> dict[str, str]:
-    return {"what": "dead-letter", "letter_id": letter_id}
+    return {"what": DEAD_LETTER, "letter_id": letter_id}

@@ -20,6 +20,7 @@ from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.store.database import Database
 from airflow_provider_ai.adapters.store.tables import GOOD_ANSWERS
 from airflow_provider_ai.core.call_ports import GoodAnswer
+from airflow_provider_ai.core.purposes import GOOD_ANSWER
 from airflow_provider_ai.exceptions import EncryptionError
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ _OF_KEY = GOOD_ANSWERS.c.key == bindparam("of_key", type_=sa.Text())
 
 
 def _context(key: str) -> Mapping[str, str]:
-    return {"what": "good-answer", "key": key}
+    return {"what": GOOD_ANSWER, "key": key}
 
 
 def _save(database: Database) -> Any:

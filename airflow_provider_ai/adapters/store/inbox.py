@@ -15,6 +15,7 @@ from airflow_provider_ai.adapters.store.job_statements import JobStatements
 from airflow_provider_ai.core.job_claims import FINAL, MOST_AT_ONCE, count
 from airflow_provider_ai.core.job_ports import Arrival, Ended, Pruned
 from airflow_provider_ai.core.jobs import Job, JobCounts, JobState, Outcome
+from airflow_provider_ai.core.purposes import DEAD_LETTER
 
 if TYPE_CHECKING:
     from airflow_provider_ai.adapters.store.store import Store
@@ -55,7 +56,7 @@ class StoredInbox:
             "job_id": job_id,
             "via": via,
             "reason": reason,
-            "message": self._store.codec.encode(message, context={"what": "dead-letter", "digest": digest}),
+            "message": self._store.codec.encode(message, context={"what": DEAD_LETTER, "digest": digest}),
         }
         with self._store.durable_session() as session:
             session.run(self._inbox.keep_unknown, {**row, **self._moment()})
@@ -80,9 +81,9 @@ class StoredInbox:
                 found[row.submission] = _counted(row)
         return found
 
-    def ended(self, *, since: float) -> Mapping[str, Ended]:
+    def ended(self, *, since: float, queue: str = "") -> Mapping[str, Ended]:
         """Submissions all of whose jobs have ended for whoever waits, the last of them after ``since``."""
-        rows = self._read(self._inbox.ended, {"since": since})
+        rows = self._read(self._inbox.ended, {"since": since, "of_queue": queue})
         return {row.submission: Ended(counts=_counted(row), at=row.at) for row in rows}
 
     def arrived(self, job_ids: Sequence[str]) -> Mapping[str, JobState | None]:
@@ -95,13 +96,13 @@ class StoredInbox:
 
     # --- reconciler
 
-    def unsent(self, *, older_than_seconds: float, most: int) -> Sequence[Job]:
+    def unsent(self, *, older_than_seconds: float, most: int, queue: str = "") -> Sequence[Job]:
         """Jobs whose message was never sent, or was sent so long ago that it must be lost, and that nobody holds."""
-        return self._overdue(self._inbox.unsent, older_than_seconds, most)
+        return self._overdue(self._inbox.unsent, older_than_seconds, most, queue)
 
-    def unpublished(self, *, older_than_seconds: float, most: int) -> Sequence[Job]:
+    def unpublished(self, *, older_than_seconds: float, most: int, queue: str = "") -> Sequence[Job]:
         """Final jobs whose outcome has not arrived in the inbox, though it ended, or was published, that long ago."""
-        return self._overdue(self._inbox.unpublished, older_than_seconds, most)
+        return self._overdue(self._inbox.unpublished, older_than_seconds, most, queue)
 
     def published(self, job_ids: Sequence[str]) -> None:
         """Their outcomes were sent once more: :meth:`unpublished` leaves them alone for a while."""
@@ -109,19 +110,19 @@ class StoredInbox:
 
     # --- upkeep
 
-    def prune(self, *, older_than_seconds: float, most: int) -> Pruned:
+    def prune(self, *, older_than_seconds: float, most: int, queue: str = "") -> Pruned:
         """Remove jobs whose outcome arrived that long ago, ``most`` positions at most, with all their generations."""
         values = {"older_than": older_than_seconds, "most": most, **self._moment()}
         with self._store.transaction() as session:
-            gone = session.run(self._inbox.prune, values).all()
+            gone = session.run(self._inbox.prune, {**values, "of_queue": queue}).all()
             session.run(self._inbox.prune_unknown, values)
         refs = {ref for row in gone for ref in (row.payload_ref, row.result_ref) if ref is not None}
         return Pruned(jobs=len(gone), refs=tuple(sorted(refs)))
 
     # --- for these and the jobs
 
-    def _overdue(self, statement: Any, older_than_seconds: float, most: int) -> Sequence[Job]:
-        values = {"older_than": older_than_seconds, "most": most, **self._moment()}
+    def _overdue(self, statement: Any, older_than_seconds: float, most: int, queue: str) -> Sequence[Job]:
+        values = {"older_than": older_than_seconds, "most": most, "of_queue": queue, **self._moment()}
         return [job_of(row) for row in self._read(statement, values)]
 
     def _read(self, statement: Any, values: dict[str, Any]) -> Sequence[Any]:

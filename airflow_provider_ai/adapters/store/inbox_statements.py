@@ -16,6 +16,7 @@ from airflow_provider_ai.adapters.store.job_statements import (
     NOT_ARRIVED,
     OF_JOB,
     OF_JOBS,
+    OF_QUEUE,
     OF_SUBMISSION,
     OUTCOME,
     J,
@@ -51,7 +52,7 @@ class InboxStatements:
         self.arrived = sa.select(J.job_id, J.inbox_state).where(OF_JOBS)
         self.ended = _ended()
         self.unsent = _unsent(now, before)
-        self.unpublished = _oldest(sa.select(*J).where(NOT_ARRIVED, IS_FINAL, J.touched_at < before))
+        self.unpublished = _oldest(sa.select(*J).where(OF_QUEUE, NOT_ARRIVED, IS_FINAL, J.touched_at < before))
         self.published = (
             sa.update(JOBS).where(J.job_id.in_(rows_of(OF_JOBS, NOT_ARRIVED, IS_FINAL))).values(touched_at=now)
         )
@@ -75,7 +76,8 @@ def _counts() -> sa.Select[Any]:
 def _ended() -> sa.Select[Any]:
     """Only submissions are counted of which something has arrived lately."""
     since: sa.BindParameter[float] = bindparam("since", type_=sa.Double())
-    lately = sa.select(J.submission).where(is_one_of(J.inbox_state, FINAL), IS_FINAL, J.touched_at > since).distinct()
+    arrived = (OF_QUEUE, is_one_of(J.inbox_state, FINAL), IS_FINAL)
+    lately = sa.select(J.submission).where(*arrived, J.touched_at > since).distinct()
     return (
         sa.select(
             J.submission, sa.func.count().label("jobs"), sa.func.max(J.touched_at).label("at"), *map(_arrived, FINAL)
@@ -97,12 +99,12 @@ def _oldest(found: sa.Select[Any]) -> sa.Select[Any]:
 
 def _unsent(now: sa.ColumnElement[Any], before: sa.ColumnElement[Any]) -> sa.Select[Any]:
     in_time = sa.or_(J.expires_at.is_(None), J.expires_at > now)
-    return _oldest(sa.select(*J).where(NOT_ARRIVED, IS_OPEN, J.touched_at < before, ~held(now), in_time))
+    return _oldest(sa.select(*J).where(OF_QUEUE, NOT_ARRIVED, IS_OPEN, J.touched_at < before, ~held(now), in_time))
 
 
 def _prune(before: sa.ColumnElement[Any]) -> Any:
     """All generations of positions whose latest one arrived long ago: an older one alone would be submitted anew."""
-    old = (is_one_of(J.inbox_state, FINAL), IS_FINAL, J.touched_at < before)
+    old = (OF_QUEUE, is_one_of(J.inbox_state, FINAL), IS_FINAL, J.touched_at < before)
     places = sa.select(J.submission, J.position).where(*old, LATEST).limit(LIMIT)
     return (
         sa.delete(JOBS)

@@ -15,6 +15,7 @@ def new_row(job: NewJob) -> dict[str, Any]:
     """The columns of a job that is submitted, as far as they differ from one to the next."""
     return {
         "job_id": job.job_id,
+        "queue": job.queue,
         "submission": job.submission,
         "position": job.position,
         "generation": job.generation,
@@ -28,7 +29,8 @@ def new_row(job: NewJob) -> dict[str, Any]:
 
 def outcome_values(outcome: Outcome) -> dict[str, Any]:
     """Parameters ``new_…`` of a statement that records an outcome."""
-    columns = {"state": outcome.state.value, "reason": outcome.reason, **_columns("result", outcome.content)}
+    columns = {"state": outcome.state.value, "reason": outcome.reason, "model": outcome.model}
+    columns |= _columns("result", outcome.content)
     return {f"new_{name}": value for name, value in columns.items()}
 
 
@@ -52,14 +54,15 @@ def job_of(row: Any) -> Job:
         sent=row.sent,
         result=_content(row, "result"),
         reason=row.reason,
+        model=row.model,
         predecessor=row.predecessor,
+        queue=row.queue,
     )
 
 
 def outcome_of(row: Any) -> Outcome | None:
     """The outcome in a row that has at least those columns; None while there is none."""
-    state = JobState(row.state)
-    return Outcome(state=state, content=_content(row, "result"), reason=row.reason) if state.final else None
+    return _outcome(row) if JobState(row.state).final else None
 
 
 def lease_of(row: Any) -> Lease:
@@ -69,8 +72,12 @@ def lease_of(row: Any) -> Lease:
 
 def arrival_of(row: Any) -> Arrival:
     """A row whose outcome has arrived: it is the job's own."""
-    outcome = Outcome(state=JobState(row.state), content=_content(row, "result"), reason=row.reason)
-    return Arrival(job_id=row.job_id, outcome=outcome, position=row.position, arrived_at=row.touched_at)
+    return Arrival(job_id=row.job_id, outcome=_outcome(row), position=row.position, arrived_at=row.touched_at)
+
+
+def _outcome(row: Any) -> Outcome:
+    state, content = JobState(row.state), _content(row, "result")
+    return Outcome(state=state, content=content, reason=row.reason, model=row.model)
 
 
 def _columns(prefix: _Prefix, content: Content | None) -> dict[str, Any]:

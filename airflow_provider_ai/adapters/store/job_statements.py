@@ -28,7 +28,7 @@ def is_one_of(column: sa.Column[str], states: Iterable[JobState]) -> Condition:
     return column.in_([sa.literal_column(f"'{state.value}'") for state in states])
 
 
-OUTCOME = (J.state, J.reason, J.result_sha256, J.result_codec, J.result_ref, J.result_inline)
+OUTCOME = (J.state, J.reason, J.model, J.result_sha256, J.result_codec, J.result_ref, J.result_inline)
 OF_JOB: Condition = J.job_id == bindparam("of_job", type_=sa.Text())
 OF_JOBS: Condition = J.job_id.in_(bindparam("of_jobs", expanding=True))
 IS_OPEN: Condition = is_one_of(J.state, OPEN)
@@ -36,6 +36,7 @@ IS_FINAL: Condition = is_one_of(J.state, FINAL)
 OF_SUBMISSION: Condition = J.submission == bindparam("of_submission")
 NOT_ARRIVED: Condition = J.inbox_state.is_(None)
 LATEST: Condition = J.superseded == sa.false()
+OF_QUEUE: Condition = J.queue.in_([bindparam("of_queue", type_=sa.Text()), sa.literal_column("''")])
 _NO_LEASE: dict[Any, Any] = {"owner": "", "lease_until": 0.0, "lease_seconds": 0.0}
 _UNDER_FENCE: Condition = sa.and_(
     J.owner == bindparam("of_owner"), J.fence == bindparam("of_fence"), J.state == JobState.RUNNING.value
@@ -191,7 +192,7 @@ def _cancel(now: sa.ColumnElement[Any]) -> Any:
 
 
 def _expire(now: sa.ColumnElement[Any]) -> Any:
-    due = (IS_OPEN, _out_of_time(now), ~held(now))
+    due = (OF_QUEUE, IS_OPEN, _out_of_time(now), ~held(now))
     found = rows_of(*due, some=True)
     ended = {"state": JobState.EXPIRED.value, "reason": EXPIRED, "fence": J.fence + 1, "touched_at": now}
     return sa.update(JOBS).where(J.job_id.in_(found), *due).values(**ended, **_NO_LEASE).returning(*J)

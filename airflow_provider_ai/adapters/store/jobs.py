@@ -176,10 +176,11 @@ class StoredJobs(StoredInbox):
         self._end(statement, job_id, Outcome(state=JobState.FAILED, reason=reason))
         return self.job(job_id)
 
-    def expire(self, *, most: int) -> Sequence[Job]:
+    def expire(self, *, most: int, queue: str = "") -> Sequence[Job]:
         """Record jobs whose time is over and that nobody holds as expired; at most so many of them."""
+        values = {"most": most, "of_queue": queue, **self._moment()}
         with self._store.durable_session() as session:
-            return [job_of(row) for row in session.run(self._run.expire, {"most": most, **self._moment()})]
+            return [job_of(row) for row in session.run(self._run.expire, values)]
 
     # --- in one transaction
 
@@ -188,8 +189,8 @@ class StoredJobs(StoredInbox):
         for job in batch:
             if job.job_id not in there or there[job.job_id].payload.sha256 != job.payload.sha256:
                 raise JobMismatchError(
-                    f"{self._store.where}: job {job.job_id} at position {job.position} was submitted before, "
-                    "with another payload: submit the changed one as a new generation"
+                    f"{self._store.where}: request {job.position} of the submission (they count from 0) was submitted "
+                    f"before with another payload, as job {job.job_id}"
                 )
         return [there[job.job_id] for job in batch]
 

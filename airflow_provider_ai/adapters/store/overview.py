@@ -1,4 +1,6 @@
-"""What stands in a store, for people: its tables' revision, breakers, bulkheads, and how many answers it keeps."""
+"""What stands in a store, for people: its tables' revision, breakers, bulkheads, how many answers it keeps, and of the
+asynchronous pattern how many jobs, outcomes and messages that were put aside. Numbers and reasons, no id, no payload.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +10,18 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from airflow_provider_ai.adapters.store import schema
-from airflow_provider_ai.adapters.store.tables import BREAKERS, GOOD_ANSWERS, SLOTS
+from airflow_provider_ai.adapters.store.tables import (
+    BREAKERS,
+    DEAD_LETTERS,
+    GOOD_ANSWERS,
+    JOBS,
+    SLOTS,
+    UNKNOWN_REPLIES,
+)
+from airflow_provider_ai.core.jobs import JobState
 
 if TYPE_CHECKING:
+    from airflow_provider_ai.adapters.store.database import Session
     from airflow_provider_ai.adapters.store.store import Store
 
 
@@ -25,6 +36,23 @@ class EndpointRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobsOverview:
+    """The jobs of all deployments that use a store, all generations of them.
+
+    :param states: how many there are in each state
+    :param arrived: of those that have ended, how many outcomes are in the inbox
+    :param under_way: and how many are not yet
+    :param dead_letters: by reason, most frequent first; so are ``unknown_replies``, refused webhooks among them
+    """
+
+    states: dict[str, int]
+    arrived: int
+    under_way: int
+    dead_letters: dict[str, int]
+    unknown_replies: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Overview:
     """A store as it is. ``revision``: None where there are no tables yet; ``needed``: this package's."""
 
@@ -33,6 +61,7 @@ class Overview:
     needed: str = schema.HEAD
     endpoints: list[EndpointRow] = field(default_factory=list)
     good_answers: int = 0
+    jobs: JobsOverview | None = None
 
     @property
     def usable(self) -> bool:
@@ -59,4 +88,26 @@ def overview(store: Store) -> Overview:
             for row in session.run(rows, store.database.moment())
         ]
         answers = session.run(sa.select(sa.func.count()).select_from(GOOD_ANSWERS), {}).scalar_one()
-    return Overview(where=store.where, revision=revision, endpoints=endpoints, good_answers=answers)
+        jobs = _jobs(session)
+    return Overview(where=store.where, revision=revision, endpoints=endpoints, good_answers=answers, jobs=jobs)
+
+
+def _jobs(session: Session) -> JobsOverview:
+    """Jobs are counted in an index alone: there may be millions of them."""
+    columns = (JOBS.c.inbox_state, JOBS.c.state)
+    rows = session.run(sa.select(*columns, sa.func.count().label("jobs")).group_by(*columns), {}).all()
+    states = {state: sum(row.jobs for row in rows if row.state == state.value) for state in JobState}
+    arrived = sum(row.jobs for row in rows if row.inbox_state is not None)
+    return JobsOverview(
+        states={state.value: jobs for state, jobs in states.items() if jobs},
+        arrived=arrived,
+        under_way=sum(jobs for state, jobs in states.items() if state.final) - arrived,
+        dead_letters=_by_reason(session, DEAD_LETTERS),
+        unknown_replies=_by_reason(session, UNKNOWN_REPLIES),
+    )
+
+
+def _by_reason(session: Session, table: sa.Table) -> dict[str, int]:
+    number = sa.func.count().label("number")
+    counted = sa.select(table.c.reason, number).group_by(table.c.reason).order_by(number.desc(), table.c.reason)
+    return {row.reason: row.number for row in session.run(counted, {})}

@@ -15,7 +15,7 @@ from airflow_provider_ai.exceptions import StoreSchemaError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-KNOWN = ("0001", "0002", "0003", "0004", "0005")
+KNOWN = ("0001", "0002", "0003", "0004", "0005", "0006")
 HEAD = KNOWN[-1]
 
 _READ = sa.select(REVISIONS.c.version_num)

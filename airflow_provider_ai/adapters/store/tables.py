@@ -61,6 +61,7 @@ JOBS = sa.Table(
     "ai_jobs",
     METADATA,
     sa.Column("job_id", sa.Text(), primary_key=True),
+    sa.Column("queue", sa.Text(), nullable=False, server_default=""),  # of requests; jobs of older versions have none
     sa.Column("submission", sa.Text(), nullable=False),
     sa.Column("position", sa.Integer(), nullable=False),
     sa.Column("generation", sa.Integer(), nullable=False),
@@ -82,6 +83,7 @@ JOBS = sa.Table(
     sa.Column("inbox_state", sa.Text()),
     sa.Column("inbox_via", sa.Text()),
     sa.Column("reason", sa.Text()),
+    sa.Column("model", sa.Text()),
     sa.Column("payload_sha256", sa.Text(), nullable=False),
     sa.Column("payload_codec", sa.Text(), nullable=False),
     sa.Column("payload_ref", sa.Text()),

@@ -10,24 +10,30 @@ from airflow_provider_ai.adapters.checkpoints.partition_files import PartitionFi
 from airflow_provider_ai.adapters.checkpoints.storage import CheckpointStorage
 from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.outcomes import Quarantined, Succeeded
-from airflow_provider_ai.core.ports import Usage
+from airflow_provider_ai.core.ports import Codec, Usage
 from airflow_provider_ai.testing import InMemoryStorage
 
 ROWS = 12
 WHERE = "checkpoints/key/e000/p00000"
 
 
-def files_of(storage: CheckpointStorage) -> PartitionFiles:
-    return PartitionFiles(storage, IdentityCodec(), where=WHERE)
+def files_of(storage: CheckpointStorage, codec: Codec | None = None) -> PartitionFiles:
+    return PartitionFiles(storage, codec or IdentityCodec(), where=WHERE)
 
 
 def opened(
-    storage: CheckpointStorage, *, rows: int = ROWS, round_: int = 0, rotate_records: int = 10_000
+    storage: CheckpointStorage,
+    *,
+    rows: int = ROWS,
+    round_: int = 0,
+    rotate_records: int = 10_000,
+    codec: Codec | None = None,
 ) -> PartitionCheckpoint:
     """The partition's checkpoint, locked and loaded."""
     lock = storage.try_lock("test")
     assert lock is not None
-    checkpoint = PartitionCheckpoint(files_of(storage), lock, rows=rows, round_=round_, rotate_records=rotate_records)
+    files = files_of(storage, codec)
+    checkpoint = PartitionCheckpoint(files, lock, rows=rows, round_=round_, rotate_records=rotate_records)
     checkpoint.load()
     return checkpoint
 
@@ -51,10 +57,12 @@ def bad(row: int, *, round_: int = 0, error_class: str = "rejected", status: int
     )
 
 
-def scores(storage: CheckpointStorage, sealed: SealedPartition) -> list[tuple[int, float]]:
+def scores(
+    storage: CheckpointStorage, sealed: SealedPartition, *, codec: Codec | None = None
+) -> list[tuple[int, float]]:
     """``(row, score)`` of everything that would be published."""
     found: list[tuple[int, float]] = []
-    for table in files_of(storage).good_tables(sealed):
+    for table in files_of(storage, codec).good_tables(sealed):
         found += zip(table["row"].to_pylist(), table["out:score"].to_pylist(), strict=True)
     return sorted(found)
 

@@ -12,7 +12,9 @@ from collections.abc import Mapping
 import pytest
 
 from airflow_provider_ai.adapters.codec import IdentityCodec
+from airflow_provider_ai.adapters.crypto import envelope_codec
 from airflow_provider_ai.adapters.crypto.envelope_codec import EnvelopeCodec
+from airflow_provider_ai.adapters.crypto.local_keys import LocalKeyWrapper
 from airflow_provider_ai.adapters.crypto.opening import open_codec, try_keys
 from airflow_provider_ai.core.envelope import open_up, read_header
 from airflow_provider_ai.core.identity import record_key
@@ -20,11 +22,12 @@ from airflow_provider_ai.exceptions import (
     CiphertextError,
     EncryptedDataError,
     EncryptionError,
+    KeyRevokedError,
     NotEncryptedError,
     UnknownKeyError,
     WrongContextError,
 )
-from tests.support.keys import key, local_codec, local_keys
+from tests.support.keys import codec_on, key, local_codec, local_keys
 
 PLACE = {"what": "job-payload", "job": "j-1", "sha256": "0" * 64}
 CANARY = b"canary-7f3a Jane Roe 1956-03-01"
@@ -43,6 +46,26 @@ def test_what_is_encoded_is_decoded(codec: EnvelopeCodec, size: int, seed: int) 
     assert local_codec().decode(stored, context=PLACE) == data
     assert type(stored) is bytes
     assert codec.decode(codec.encode(data, context=PLACE), context=PLACE) == data
+
+
+def test_with_an_older_cryptography_large_ones_go_the_other_way(
+    codec: EnvelopeCodec, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    data = random.Random(seed).randbytes(200_000)
+    monkeypatch.setattr(envelope_codec, "WRITES_INTO", False)
+    assert local_codec().decode(codec.encode(data, context=PLACE), context=PLACE) == data
+
+
+def test_preparing_fetches_all_that_keeping_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hash key, too, which may lie in KMS."""
+    wrapper = LocalKeyWrapper(local_keys())
+
+    def revoked(_: str) -> bytes:
+        raise KeyRevokedError("disabled")
+
+    monkeypatch.setattr(wrapper, "hash_key", revoked)
+    with pytest.raises(KeyRevokedError):
+        codec_on(wrapper).prepare("job-result")
 
 
 def test_nothing_is_in_the_clear(codec: EnvelopeCodec) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from airflow_provider_ai.adapters.store.store import Store
@@ -181,6 +183,54 @@ def test_outcomes_that_are_missing(jobs: JobStore, clock: TestClock) -> None:
     assert (left.job_id, left.reason) == (failed.job_id, "dead_letter")
     jobs.receive(failed.job_id, FAILED, via="queue")
     assert jobs.unpublished(older_than_seconds=15, most=9) == []
+
+
+def test_deployments_that_share_a_store(jobs: JobStore, clock: TestClock) -> None:
+    """Each looks after its own jobs, and after those that name no deployment."""
+    mine, theirs, anyones = (
+        [new_job(n, f"s-{queue}", queue=queue, expires_at=clock.now + 90 if n == 2 else None) for n in range(4)]
+        for queue in ("mine", "theirs", "")
+    )
+    for some in (mine, theirs, anyones):
+        jobs.submit(some)
+        finish(jobs, some[1])
+        jobs.receive(some[3].job_id, finish(jobs, some[3]), via="queue")
+    clock.now += 60
+
+    def looked_after(position: int) -> set[str]:
+        return {mine[position].job_id, anyones[position].job_id}
+
+    unsent = jobs.unsent(older_than_seconds=20, most=99, queue="mine")
+    assert set(ids(unsent)) == looked_after(0) | looked_after(2)
+    assert [job.queue for job in unsent if job.submission == "s-mine"] == ["mine"] * 2
+    assert set(ids(jobs.unpublished(older_than_seconds=20, most=99, queue="mine"))) == looked_after(1)
+    clock.now += 60
+    assert set(ids(jobs.expire(most=99, queue="mine"))) == looked_after(2)
+    assert jobs.prune(older_than_seconds=20, most=99, queue="mine").jobs == 2
+    assert [job.position for job in jobs.jobs("s-theirs")] == [0, 1, 2, 3]
+    [again] = jobs.redrive([mine[2].job_id])
+    assert again.queue == "mine"
+
+
+def test_submissions_of_deployments_that_share_a_store(jobs: JobStore) -> None:
+    """Only one's own have ended for it."""
+    for name in ("mine", "theirs"):
+        job = new_job(0, f"s-{name}", queue=name)
+        jobs.submit([job])
+        jobs.receive(job.job_id, finish(jobs, job), via="queue")
+    assert set(jobs.ended(since=0.0, queue="mine")) == {"s-mine"}
+
+
+def test_what_answered_a_job_stays_with_it(jobs: JobStore) -> None:
+    """As its worker has said, whatever a reply says later; a reply of a worker without this store says it, too."""
+    first, second = new_jobs(2)
+    jobs.submit([first, second])
+    answered = replace(done(), model="m-1")
+    assert finish(jobs, first, answered) == answered
+    jobs.receive(first.job_id, replace(done(), model="m-2"), via="queue")
+    jobs.receive(second.job_id, replace(done(), model="m-3"), via="queue")
+    assert [arrival.outcome.model for arrival in jobs.arrivals(SUBMISSION)] == ["m-1", "m-3"]
+    assert [job.model for job in jobs.jobs(SUBMISSION)] == ["m-1", "m-3"]
 
 
 # --- upkeep

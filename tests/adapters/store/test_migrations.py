@@ -90,6 +90,35 @@ def test_older_tables_are_upgraded_only_on_request(opened: OpenStore) -> None:
     assert store.revision() == schema.HEAD
 
 
+def test_jobs_of_an_older_package_stay(opened: OpenStore) -> None:
+    """With their payload and all; they name no deployment, so each looks after them, as before."""
+    store = opened()
+    at_revision(store, "0004")
+    job = {
+        **dict.fromkeys(("owner", "payload_codec"), ""),
+        **dict.fromkeys(("position", "generation", "fence", "attempts", "abandoned"), 0),
+        **dict.fromkeys(("lease_until", "lease_seconds", "submitted_at", "touched_at"), 1.0),
+        **dict.fromkeys(("superseded", "sent", "webhook"), False),
+        "job_id": "j",
+        "submission": "s",
+        "state": "pending",
+        "payload_sha256": "0" * 64,
+        "expires_at": 9e9,
+    }
+    columns = {name: sa.column(name) for name in job} | {"payload_inline": sa.column("payload_inline", sa.LargeBinary)}
+    with store.database.transaction(30) as connection:
+        connection.execute(sa.insert(sa.table("ai_jobs", *columns.values())), [{**job, "payload_inline": b"{}"}])
+    store.upgrade()
+    [found] = store.jobs().unsent(older_than_seconds=1, most=9, queue="any")
+    assert (found.job_id, found.queue, found.model, found.payload.inline) == ("j", "", None, b"{}")
+    with store.database.transaction(30) as connection:
+        names = [column["name"] for column in sa.inspect(connection).get_columns("ai_jobs")]
+        kept = {index["name"] for index in sa.inspect(connection).get_indexes("ai_jobs")}
+    assert kept == {index.name for index in METADATA.tables["ai_jobs"].indexes}
+    large = {"payload_inline", "result_inline"}
+    assert store.where.startswith("PostgreSQL") or set(names[-2:]) == large
+
+
 def test_newer_tables_are_left_alone(opened: OpenStore) -> None:
     """The package says that it is the older one, for use and for an upgrade."""
     store = opened()

@@ -15,8 +15,9 @@ from airflow_provider_ai.adapters.crypto.wrapping import binding_of
 from airflow_provider_ai.core.key_settings import KmsKeys
 from airflow_provider_ai.core.policies.iam import PACKAGE, iam_policy
 from airflow_provider_ai.core.policies.places import Account, Folder, Keys, Places
-from airflow_provider_ai.core.policies.rights import PURPOSES, RIGHTS
+from airflow_provider_ai.core.policies.rights import RIGHTS
 from airflow_provider_ai.core.policies.roles import ROLES, Kind, Role
+from airflow_provider_ai.core.purposes import PURPOSES
 from airflow_provider_ai.exceptions import SpecError
 from tests.support.iam_rules import permits
 

@@ -32,6 +32,8 @@ def asking(dag_id: str, **settings: Any) -> DAG:
 
 ask_once = asking("ask_once")
 ask_here = asking("ask_here", deferrable=False)
+ask_anew = asking("ask_anew", transport_conn_id="ai_jobs")
+ask_over_kafka = asking("ask_over_kafka", transport_conn_id="kafka_jobs")
 ask_by_webhook = asking("ask_by_webhook", transport_conn_id="hook_jobs", wait="webhook", embed_dispatcher=False)
 
 with DAG("fifty_waits", schedule=None, params=INPUT, default_args=QUICKLY, doc_md=__doc__) as fifty_waits:

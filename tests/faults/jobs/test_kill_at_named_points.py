@@ -8,11 +8,14 @@ import pytest
 
 from tests.faults.jobs.support.deaths import OF_DISPATCHER, OF_WORKER
 from tests.faults.jobs.support.invariants import problems
-from tests.faults.jobs.support.pack import Pack, pack
+from tests.faults.jobs.support.opening import pack
+from tests.faults.jobs.support.pack import Pack
+from tests.support.kafka import KafkaCluster
 from tests.support.ministack import MiniStack
 
 JOBS = range(12)
 NO_RECONCILER = {"resend_after_seconds": 3600.0, "deliver_after_seconds": 3600.0}
+COMMITTED_SECONDS = 1.5  # after which a stored offset is sure to be committed
 SOON = {"visibility_timeout_seconds": 1, "concurrency": 1}
 
 
@@ -39,6 +42,23 @@ def test_whatever_step_was_the_last_one(tmp_path: Path, ministack_server: MiniSt
         assert problems(jobs, deaths=len(OF_WORKER)) == []
         calls = sum(jobs.stub.counts("called").values())
         assert len(JOBS) < calls <= len(JOBS) + 2 * len(OF_WORKER), "one is handled, and one recorded beside it"
+
+
+def test_kafka_is_told_last(tmp_path: Path, kafka_cluster: KafkaCluster) -> None:
+    """Offsets are committed by a thread that goes on while a process stands still between two steps: none too early."""
+    points = ("completed", "deleted", *OF_DISPATCHER)
+    with pack(tmp_path, kafka_cluster, seed=0, latency_ms=5) as jobs:
+        jobs.faults = {"die": {"points": points, "folder": str(tmp_path), "linger_seconds": COMMITTED_SECONDS}}
+        jobs.submit("deaths", JOBS)
+        jobs.worker("worker", **SOON)
+        jobs.dispatcher("dispatcher", **NO_RECONCILER)
+        jobs.tend_until(lambda: jobs.done("submit-deaths"), deadline_seconds=60, what="submitted")
+        wait(jobs, "deaths")
+        assert {file.name for file in tmp_path.glob("died-*")} == {f"died-{point}" for point in points}
+        assert problems(jobs, deaths=1) == []
+        assert sum(jobs.stub.counts("called").values()) <= len(JOBS) + 1, (
+            "one is handled beside the one that is recorded"
+        )
 
 
 def wait(jobs: Pack, key: str) -> None:

@@ -9,7 +9,8 @@ import pytest
 
 from tests.faults.jobs.support.invariants import problems
 from tests.faults.jobs.support.mutants import MUTANTS
-from tests.faults.jobs.support.pack import Pack, pack
+from tests.faults.jobs.support.opening import pack
+from tests.faults.jobs.support.pack import Pack
 from tests.faults.jobs.support.scenarios import doubled, plain, zombie
 from tests.support.ministack import MiniStack
 from tests.support.processes import ServiceError

@@ -7,7 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 from airflow_provider_ai.core.jobs import JobState
-from tests.faults.jobs.support.pack import CONCURRENCY, pack
+from tests.faults.jobs.support.opening import pack
+from tests.faults.jobs.support.pack import CONCURRENCY
 from tests.support.ministack import MiniStack
 
 DEADLY, INNOCENT = range(900, 901), range(20)
@@ -36,4 +37,6 @@ def test_a_job_that_kills_its_worker_ends(tmp_path: Path, ministack_server: Mini
         assert states["innocent"] == {JobState.SUCCEEDED: len(INNOCENT)}
         calls = sum(jobs.stub.counts("called").values())
         assert calls <= len(INNOCENT) + 2 * CONCURRENCY * ATTEMPTS
-        assert json.loads(jobs.output("deadly").read_text())["reason"] == "attempts_exhausted"
+        told = jobs.output("deadly")
+        jobs.tend_until(told.exists, deadline_seconds=60, what="the waiter was told")
+        assert json.loads(told.read_text())["reason"] == "attempts_exhausted"

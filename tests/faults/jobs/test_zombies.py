@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_ai.core.jobs import JobState
 from tests.faults.jobs.support.invariants import problems
-from tests.faults.jobs.support.pack import pack
+from tests.faults.jobs.support.opening import pack
 from tests.faults.jobs.support.scenarios import zombie
 from tests.support.ministack import MiniStack
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,20 +31,24 @@ OF_WORKER = ("received", "claimed", "handled", "completed", "published", "delete
 OF_DISPATCHER = ("taken", "arrived")
 
 
-def install(points: Sequence[str], folder: str) -> None:
-    """Die at these points. ``folder`` holds a file for each death there has been."""
+def install(points: Sequence[str], folder: str, linger_seconds: float = 0.0) -> None:
+    """Die at these points. ``folder`` holds a file for each death there has been.
+
+    :param linger_seconds: how long a process stands still there before it dies: its other threads go on
+    """
     for point in points:
-        die = partial(_die, Path(folder) / f"died-{point}")
+        die = partial(_die, Path(folder) / f"died-{point}", linger_seconds)
         where, name = BEFORE[point] if point in BEFORE else AFTER[point]
         wrap = _wrapped if where is Dispatcher else _wrapped_coroutine
         setattr(where, name, wrap(getattr(where, name), before=die if point in BEFORE else None, after=die))
 
 
-def _die(mark: Path) -> None:
+def _die(mark: Path, linger_seconds: float) -> None:
     try:
         os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
         return
+    time.sleep(linger_seconds)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

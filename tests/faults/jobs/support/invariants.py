@@ -23,6 +23,7 @@ def problems(pack: Pack, *, outages: int = 0, crashes: int = 0, deaths: int = 0)
     :param crashes: how often the store may have lost claims: each may be granted once more under the same fence
     :param deaths: of workers by their own hand, which no strike has counted
     """
+    pack.listen()
     found = [*_states(pack), *_replies(pack), *_results(pack), *_effects(pack), *_calls(pack, outages, crashes, deaths)]
     return [*found, *_leaks(pack), *pack.auditor.violations]
 

@@ -13,11 +13,11 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -26,9 +26,7 @@ from benchmarks.stub import StubServer
 from tests.faults.jobs.support import handler
 from tests.faults.jobs.support.auditor import Auditor
 from tests.faults.jobs.support.ledger import Ledger
-from tests.faults.jobs.support.relay import Relay, relay
-from tests.support.job_fleet import Fleet, fleet
-from tests.support.ministack import MiniStack
+from tests.support.job_fleet import Fleet
 from tests.support.processes import REPOSITORY, Service, wait_until
 
 CANARY = "CANARY-5d1f"
@@ -88,16 +86,35 @@ class Strike:
     held: int | None
 
 
+class Between(Protocol):
+    """What stands between the processes and their queues. ``done`` counts what it did to them."""
+
+    done: Counter[str]
+    down: bool
+
+    def unleash(self) -> None:
+        """Begin mischief."""
+        ...
+
+    def calm(self) -> None:
+        """End it."""
+        ...
+
+
 @dataclass
 class Pack:
-    """See the module. ``faults`` (see :mod:`.runner`) go into every process that is started."""
+    """See the module. ``faults`` (see :mod:`.runner`) go into every process that is started.
+
+    :param listen: lets the auditor hear all results that were published, where it does not see them on their way
+    """
 
     fleet: Fleet
-    relay: Relay
+    relay: Between
     auditor: Auditor
     ledger: Ledger
     stub: StubServer
     effects: Path
+    listen: Callable[[], None]
     faults: dict[str, Any] = field(default_factory=dict)
     processes: dict[str, Process] = field(default_factory=dict)
     strikes: list[Strike] = field(default_factory=list)
@@ -139,7 +156,7 @@ class Pack:
     def triggerer(self, key: str) -> Process:
         """Start a hub and a dispatcher that wait for a submission as a triggerer does."""
         name = f"triggerer-{key}"
-        spec = self.fleet.write_spec(name)
+        spec = self.fleet.write_spec(name, dispatcher=DISPATCHER)
         program = [sys.executable, "-m", "tests.faults.jobs.support.triggerer"]
         process = Process(name, [str(spec), key, str(len(self.inputs[key]))], endless=False, program=program)
         self.processes[name] = process
@@ -269,32 +286,3 @@ class Pack:
         words = list(arguments)
         at = words.index("--") if "--" in words else len(words)
         return words[:at], words[at + 1 :]
-
-
-@contextmanager
-def pack(
-    folder: Path, ministack: MiniStack, *, seed: int, store_url: str | None = None, latency_ms: float = 100.0
-) -> Iterator[Pack]:
-    """A deployment behind a relay, with nothing running yet."""
-    with fleet(folder, ministack, store_url) as made, StubServer(latency_ms=latency_ms, max_in_flight=1000) as stub:
-        made.opened.prepare()
-        table = made.tables["transport"]
-        queues = (table["request_queue"], table["result_queue"], table["dead_letter_queue"])
-        url = made.tables["store"]["url"]
-        auditor = Auditor(url, queues)
-        effects = folder / "effects.db"
-        handler.make_effects(effects)
-        made.environment |= {
-            "PYTHONPATH": str(REPOSITORY),
-            handler.STUB_PORT: str(stub.port),
-            handler.EFFECTS: str(effects),
-        }
-        with relay(ministack.url, seed=seed, watcher=auditor, safe=frozenset({queues[2]})) as between:
-            made.tables["transport"] = {**table, "endpoint_url": between.url, "call_timeout_seconds": 5}
-            whole = Pack(made, between, auditor, Ledger(url), stub, effects)
-            try:
-                yield whole
-            finally:
-                between.calm()
-                whole.stop()
-                auditor.close()

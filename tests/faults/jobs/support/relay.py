@@ -3,6 +3,9 @@
 What a standard queue and a network are allowed to do, it does: a message comes twice, late, in another order; an answer
 is lost though the call was carried out; a call is refused; a delete or a change of visibility has no effect. And what
 should not happen but does: a request or a result is lost though the queue had said it was in.
+
+A FIFO queue takes no message twice within five minutes, and delays none by itself. There a second copy is one that was
+sent again later than that, and what is late is the whole call.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import hashlib
 import json
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -95,9 +99,12 @@ class Relay:
         if trick == "lose":
             status, answer = 200, _pretended(operation, body)
         else:
-            status, answer = self._forward(headers, self._spoilt(body) if trick == "late" else body)
+            fifo = queue.endswith(".fifo")
+            if trick == "late":
+                body = self._held_up(body) if fifo else self._spoilt(body)
+            status, answer = self._forward(headers, body)
             if trick == "twice":
-                self._forward(headers, body)
+                self._forward(headers, _sent_anew(body) if fifo else body)
         if self.down or trick == "mute":
             return None
         if status == 200:
@@ -123,6 +130,12 @@ class Relay:
         with self._lock:
             entries = [entry | {"DelaySeconds": self._random.randint(0, _LATE_SECONDS)} for entry in body["Entries"]]
         return body | {"Entries": entries}
+
+    def _held_up(self, body: Body) -> Body:
+        with self._lock:
+            seconds = self._random.uniform(0, _LATE_SECONDS)
+        time.sleep(seconds)
+        return body
 
     def _before(self, operation: str, queue: str, body: Body) -> None:
         if operation == _SEND:
@@ -151,6 +164,12 @@ class Relay:
             return answer.status, json.loads(answer.read() or b"{}")
         finally:
             connection.close()
+
+
+def _sent_anew(body: Body) -> Body:
+    """The same messages, with other deduplication ids."""
+    name = "MessageDeduplicationId"
+    return body | {"Entries": [entry | {name: f"{entry[name][:60]}-anew"} for entry in body["Entries"]]}
 
 
 def _pretended(operation: str, body: Body) -> Body:
