@@ -136,6 +136,10 @@ bench-async: install ## The figures of asynchronous calls: submitting, waiting (
 bench-workers: install $(WORKERS_STAMP) ## Jobs per second of the worker, dramatiq-sqs and taskiq-aio-sqs (about 10 minutes)
 	$(BIN)/python -m benchmarks.async_worker
 
+.PHONY: bench-audit
+bench-audit: install ## The figures of the audit: appending, what a call pays, verifying (about 3 minutes)
+	$(BIN)/python -m benchmarks.audit
+
 .PHONY: lock
 lock: | $(filter $(OWN_UV),$(UV)) ## Regenerate the lock files (UPGRADE=--upgrade for newer versions)
 	scripts/lock "$(UV)" $(UPGRADE)

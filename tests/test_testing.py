@@ -40,6 +40,7 @@ def test_exported_names() -> None:
         "BlockReader",
         "FakeModelEndpoint",
         "Fault",
+        "InMemoryAudit",
         "InMemoryClaimChecks",
         "InMemoryDeadLetters",
         "InMemoryGate",

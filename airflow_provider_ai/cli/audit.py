@@ -11,7 +11,7 @@ import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_ai.cli.audit_spec import AuditPlaces, audit_hmac_key, audit_places, read_key_file
 from airflow_provider_ai.cli.endings import COMPLETE, Endings, attempt
@@ -20,6 +20,9 @@ from airflow_provider_ai.cli.spec_parts import read_toml
 from airflow_provider_ai.core.audit_check import Finding
 from airflow_provider_ai.core.identity import record_key
 from airflow_provider_ai.exceptions import SpecError
+
+if TYPE_CHECKING:
+    from airflow_provider_ai.adapters.store.store import Store
 
 NOT_WHOLE = 3
 _TIMEOUT_SECONDS = 60.0
@@ -42,7 +45,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     from airflow_provider_ai.adapters.audit.event_table import AuditReader
     from airflow_provider_ai.adapters.audit.head_places import open_head_place
     from airflow_provider_ai.adapters.audit.signing import HeadVerifier
-    from airflow_provider_ai.adapters.store import open_store
     from airflow_provider_ai.runtime.audit_verify import HeadSource, verify_audit
 
     places = _places(arguments)
@@ -53,7 +55,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if heads is None:
         log.warning("no heads are named: that a chain was cut off, rewritten or removed cannot be told without them")
     since, until = _beginning(arguments.since) or "", _beginning(arguments.until)
-    with closing(open_store(places.store, timeout_seconds=_TIMEOUT_SECONDS)) as store:
+    with closing(_store(places.store)) as store:
         reader = AuditReader(store)
         source = None
         if keys:
@@ -71,7 +73,6 @@ def _print_finding(finding: Finding) -> None:
 
 def _export(arguments: argparse.Namespace) -> int:
     from airflow_provider_ai.adapters.audit.event_table import AuditReader
-    from airflow_provider_ai.adapters.store import open_store
     from airflow_provider_ai.runtime.audit_export import ExportFilter, exported
 
     places = _places(arguments)
@@ -84,7 +85,7 @@ def _export(arguments: argparse.Namespace) -> int:
         record_key=arguments.record_key,
     )
     lines = 0
-    with closing(open_store(places.store, timeout_seconds=_TIMEOUT_SECONDS)) as store:
+    with closing(_store(places.store)) as store:
         for line in exported(AuditReader(store), arguments.format, chosen):
             sys.stdout.write(line.decode() + "\n")
             lines += 1
@@ -113,6 +114,17 @@ def _key(arguments: argparse.Namespace) -> int:
             raise SpecError("a line of stdin is no JSON value: put texts into quotes") from None
         print(record_key(record_id, secret=secret))
     return COMPLETE
+
+
+def _store(url: str) -> Store:
+    """The store, which must be there: looking at none must not look like an audit that is whole."""
+    from airflow_provider_ai.adapters.store import open_store
+
+    store = open_store(url, timeout_seconds=_TIMEOUT_SECONDS)
+    if store.revision() is None:
+        store.close()
+        raise SpecError(f"{store.where}: there is no store")
+    return store
 
 
 def _places(arguments: argparse.Namespace) -> AuditPlaces:

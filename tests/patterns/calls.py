@@ -19,6 +19,7 @@ from airflow_provider_ai.core.fallback import Link, Static, reserves
 from airflow_provider_ai.core.ports import CallFailedError, Reply, Request
 from airflow_provider_ai.core.requests import JsonRequest
 from airflow_provider_ai.core.verdict import Failure
+from airflow_provider_ai.patterns.audited_calls import CallAudit
 from airflow_provider_ai.patterns.call_exchange import Clocks, Target
 from airflow_provider_ai.patterns.daemon_threads import DaemonThreads
 from airflow_provider_ai.patterns.shared_state import SharedState
@@ -74,6 +75,7 @@ def sync_call(
     promises: Sequence[float] | None = None,
     request: Request | None = None,
     threads: DaemonThreads | None = None,
+    audit: CallAudit | None = None,
 ) -> SyncCall:
     """The pattern over ``primary`` and the steps, :data:`FLOOR` after them."""
     settings = settings or CallSettings(deadline_seconds=0.5)
@@ -96,4 +98,5 @@ def sync_call(
         ),
         threads=threads,
         clocks=Clocks(monotonic=time.monotonic, epoch=time.time, random=random.Random(1).random),
+        audit=audit,
     )

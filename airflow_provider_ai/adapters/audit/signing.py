@@ -73,7 +73,7 @@ def new_key_pair() -> tuple[str, str]:
 
 def _in_lines(pem: str) -> str:
     """A PEM that has lost its line ends, as in a form of one line or an environment variable."""
-    found = _PEM.fullmatch(pem.strip().replace("\\n", "\n"))
+    found = _PEM.fullmatch(pem.replace("\\n", "\n").strip())
     if found is None:
         return pem
     begin, body, end = found.groups()
