@@ -29,6 +29,7 @@ _PATTERNS = {
     Area.PAYLOADS: ("payload/*",),
     Area.RESULTS: ("result/*",),
     Area.PLANS: ("plans/*", "dataset-*"),
+    Area.CLAIMS: ("*",),
     Area.CHECKPOINTS: ("*",),
     Area.INPUT: ("*",),
 }

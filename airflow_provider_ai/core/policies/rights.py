@@ -37,6 +37,7 @@ class Area(StrEnum):
     PAYLOADS = "Payloads"
     RESULTS = "Results"
     PLANS = "Plans"  # of datasets whose rows are submitted as jobs
+    CLAIMS = "ClaimChecks"  # all of these
     CHECKPOINTS = "Checkpoints"
     INPUT = "Input"
 
@@ -108,9 +109,7 @@ RIGHTS: Mapping[tuple[Kind, Role], Rights] = {
     ),
     ("jobs", Role.READER): Rights(queues=dict.fromkeys((REQUESTS, RESULTS, DEAD_LETTERS), DEPTH)),
     ("jobs", Role.AUDITOR): _AUDITOR,
-    ("jobs", Role.ROTATOR): Rights(
-        storage={Area.PAYLOADS: _BOTH, Area.RESULTS: _BOTH, Area.PLANS: _BOTH}, rewraps=True
-    ),
+    ("jobs", Role.ROTATOR): Rights(storage={Area.CLAIMS: _BOTH}, rewraps=True),
     ("batch", Role.BATCH): Rights(
         storage={Area.CHECKPOINTS: (*_BOTH, Use.DELETE), Area.INPUT: _READ},
         encrypts=(CHECKPOINT,),
