@@ -63,7 +63,14 @@ _RESULT = ("reason", "model", "result_sha256", "result_codec", "result_ref", "re
 _INBOX = ("inbox_state", "inbox_via")
 _PROGRESS = ("superseded", "sent")
 _NEW_JOB = (*_REQUEST, *_CLAIM, *_PROGRESS)
-_NO_PAYLOAD = (*(name for name in _REQUEST if name != "payload_inline"), *_CLAIM, *_PROGRESS, *_INBOX, "reason")
+_NO_PAYLOAD = (
+    *(name for name in _REQUEST if name != "payload_inline"),
+    *_CLAIM,
+    *_PROGRESS,
+    *_INBOX,
+    "reason",
+    "model",
+)
 
 _ENDS = (*_CLAIM, *_RESULT)
 _CANCELS = ("state", "reason", "fence", "touched_at", *_INBOX)
