@@ -15,7 +15,7 @@ from airflow_provider_ai.patterns import dispatcher, job_attendant, job_heartbea
 
 
 def no_fence() -> None:
-    """Whoever has worked on a job records how it ended, whether it still has the job or not, and no beat tells it so."""
+    """Whoever has worked on a job records how it ended, still having it or not, and no heartbeat tells it first."""
     asked = (
         sa.cast(sa.bindparam("of_owner"), sa.Text()).is_not(None),
         sa.cast(sa.bindparam("of_fence"), sa.BigInteger()).is_not(None),
