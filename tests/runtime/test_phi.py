@@ -331,7 +331,7 @@ def _kms(endpoint_url: str) -> KmsKeys:
         (local_keys(), _audit(closed=False), "audit: calls would be made"),
         (local_keys(), _audit("postgresql://db.example.org/audit"), "audit store: sslmode"),
         (local_keys(), _audit(endpoint_url="http://s3.example.org"), "audit heads: endpoint_url"),
-        (_ClearKeys(), _audit(), "KMS: endpoint_url"),
+        (_kms("http://kms.example.org"), _audit(), "KMS: endpoint_url"),
     ],
 )
 def test_what_encrypts_and_audits(keys: KeySettings | None, audit: Audit | None, refused: str | None) -> None:
