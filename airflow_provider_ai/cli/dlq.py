@@ -52,8 +52,11 @@ def _open(path: str, runtime: Any) -> Desk:
     spec = load_job_spec(path, need_secrets=False)
     from airflow_provider_ai.runtime.dead_letters import open_dead_letter_desk
 
+    safeguards = audited(spec.audit, "operator")
+    if spec.phi.on:
+        safeguards["phi"] = spec.phi
     opened: Desk = (runtime or open_dead_letter_desk)(
-        spec.transport, spec.store, spec.dispatcher, spec.keys, **audited(spec.audit, "operator")
+        spec.transport, spec.store, spec.dispatcher, spec.keys, **safeguards
     )
     return opened
 

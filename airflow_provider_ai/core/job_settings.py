@@ -15,7 +15,6 @@ from airflow_provider_ai.core.job_decisions import Patience
 _LONGEST_VISIBILITY_SECONDS = 12 * 3600
 _LONGEST_POLL_SECONDS = 20
 _TARGET = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 SIGNING_KEY_FORM = "must be whsec_ and Base64 of 24 to 64 bytes"
 _SECRET_BYTES = range(
     24, 65

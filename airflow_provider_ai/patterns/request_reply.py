@@ -34,24 +34,21 @@ from airflow_provider_ai.core.job_waiting import (
 )
 from airflow_provider_ai.core.jobs import Job, JobCounts, JobState, NewJob, job_id
 from airflow_provider_ai.core.manifest import Manifest
-from airflow_provider_ai.core.ports import PartitionReader, UnrenderableRecordError
+from airflow_provider_ai.core.ports import PartitionReader
 from airflow_provider_ai.core.redaction import Necessary
 from airflow_provider_ai.core.report import StopToken
-from airflow_provider_ai.core.requests.values import to_json
 from airflow_provider_ai.core.rowset import RowSet
 from airflow_provider_ai.exceptions import (
-    InputError,
     JobMismatchError,
     MessagesRefusedError,
     QueueUnavailableError,
     StoreUnavailableError,
 )
+from airflow_provider_ai.patterns.given_requests import GivenRequest, given_request, grouped
 from airflow_provider_ai.patterns.patience import patiently, require_going_on
 from airflow_provider_ai.patterns.waiting_hub import LAST_LOOK_SECONDS, CountsJobs
 
 PAYLOAD = "payload"
-_GROUP_BYTES = 4 << 20
-_NOTHING = b"null"  # what stands for a request that must not leave
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,15 +67,6 @@ class Submission:
     generation: int = 0
     group: str | None = None
     webhook: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Given:
-    """A request at its position; ``refused``: why it must not leave, with ``payload`` then none of it."""
-
-    position: int
-    payload: bytes
-    refused: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +128,7 @@ class Submitter:
         stop = stop or StopToken()
         patiently(lambda: self._contents.prepare(PAYLOAD), stop)
         jobs = sent = 0
-        given = (_given(position, request, necessary) for position, request in enumerate(requests))
+        given = (given_request(position, request, necessary) for position, request in enumerate(requests))
         for ids, messages in self._side_by_side(submission, given, stop):
             jobs += len(ids)
             sent += messages
@@ -154,13 +142,13 @@ class Submitter:
         return self._send(jobs, stop or StopToken())
 
     def _side_by_side(
-        self, submission: Submission, requests: Iterable[_Given], stop: StopToken
+        self, submission: Submission, requests: Iterable[GivenRequest], stop: StopToken
     ) -> Iterator[tuple[list[str], int]]:
         """What became of each group, in order."""
         running: deque[Future[tuple[list[str], int]]] = deque()
         with ThreadPoolExecutor(self._lanes, thread_name_prefix="ai-submit") as pool:
             try:
-                for group in _groups(requests, self._group_size):
+                for group in grouped(requests, self._group_size):
                     running.append(pool.submit(self._submit, submission, group, stop))
                     if len(running) > self._lanes:
                         yield running.popleft().result()
@@ -170,7 +158,7 @@ class Submitter:
                 for waiting in running:
                     waiting.cancel()
 
-    def _submit(self, submission: Submission, group: Sequence[_Given], stop: StopToken) -> tuple[list[str], int]:
+    def _submit(self, submission: Submission, group: Sequence[GivenRequest], stop: StopToken) -> tuple[list[str], int]:
         require_going_on(stop)
         new = [patiently(partial(self._new_job, submission, request), stop) for request in group]
         refused = {job.job_id: given.refused for job, given in zip(new, group, strict=True) if given.refused}
@@ -181,7 +169,7 @@ class Submitter:
         pending = [job for job in jobs if job.state is JobState.PENDING and not job.sent]
         return [job.job_id for job in new], self._send([job for job in pending if job.job_id not in refused], stop)
 
-    def _new_job(self, submission: Submission, given: _Given) -> NewJob:
+    def _new_job(self, submission: Submission, given: GivenRequest) -> NewJob:
         name = job_id(submission.key, given.position, generation=submission.generation)
         return NewJob(
             job_id=name,
@@ -281,36 +269,3 @@ def wait(
 def _pause(seconds: float, now: float, deadline: float | None) -> float:
     """The next look is not later than the deadline, if that is still to come."""
     return seconds if deadline is None or now >= deadline else min(seconds, deadline - now)
-
-
-def _groups(requests: Iterable[_Given], most: int) -> Iterator[list[_Given]]:
-    group: list[_Given] = []
-    size = 0
-    for request in requests:
-        group.append(request)
-        size += len(request.payload)
-        if len(group) == most or size >= _GROUP_BYTES:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-def _given(position: int, request: Any, necessary: Necessary | None) -> _Given:
-    if necessary is not None:
-        try:
-            request = necessary.payload(request)
-        except UnrenderableRecordError as error:
-            return _Given(position, _NOTHING, str(error))
-    return _Given(position, _payload(position, request))
-
-
-def _payload(position: int, request: Any) -> bytes:
-    """The request as JSON; equal requests give equal bytes, which a job's id is bound to."""
-    try:
-        return to_json(request, sort_keys=True)
-    except UnrenderableRecordError as error:
-        raise InputError(
-            f"request {position} (they count from 0) has no JSON form ({error}). Those before it may be submitted; "
-            "correct it, then run again, which submits the others"
-        ) from None

@@ -21,10 +21,13 @@ from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.adapters.webhooks.receiver import SignatureCheck
 from airflow_provider_ai.core.audit import Actor
 from airflow_provider_ai.core.audit_settings import AuditSettings
+from airflow_provider_ai.core.phi_policy import Phi
 from airflow_provider_ai.hooks.ai_jobs import DEFAULT_CONN_ID, AIJobsHook
 from airflow_provider_ai.hooks.audit import audit_settings
+from airflow_provider_ai.hooks.phi import package_wide
 from airflow_provider_ai.patterns.audited_jobs import audited_jobs
 from airflow_provider_ai.runtime.auditing import Audit, open_auditor
+from airflow_provider_ai.runtime.phi import require_phi
 from airflow_provider_ai.runtime.request_reply import STORE_TIMEOUT_SECONDS
 from airflow_provider_ai.runtime.webhook_inbox import MOST_BYTES, OVERSIZED, Taken, WebhookInbox
 
@@ -70,15 +73,18 @@ class Receivers:
     def _looked_up(self, known: _Receiver | None) -> _Receiver:
         from airflow_provider_ai.adapters.crypto.opening import open_codec
         from airflow_provider_ai.hooks.ai_keys import keys_of
-        from airflow_provider_ai.hooks.store import store_url
+        from airflow_provider_ai.hooks.store import store_connection
 
         connection = AIJobsHook(conf.get("ai_patterns", "webhook_conn_id", fallback=DEFAULT_CONN_ID)).connection()
-        url, checks = store_url(connection.store_conn_id), SignatureCheck(connection.webhook_secrets)
+        found, keys = store_connection(connection.store_conn_id), keys_of(connection.keys_conn_id)
         settings = audit_settings()
+        url, checks = found.url, SignatureCheck(connection.webhook_secrets)
+        phi = Phi(on=found.phi or package_wide())
+        require_phi(phi, keys=keys, audit=settings, transport=connection.transport, databases={"store": url})
         if known is not None and (known.url, known.audit) == (url, settings):
             known.checks = checks
             return known
-        codec = open_codec(keys_of(connection.keys_conn_id))
+        codec = open_codec(keys)
         store = open_store(url, timeout_seconds=STORE_TIMEOUT_SECONDS, codec=codec)
         who = Actor(kind="service", role="dispatcher")
         auditor = open_auditor(None if settings is None else Audit(settings=settings, actor=who))

@@ -82,7 +82,7 @@ class HeadSource:
         if self._place is None:
             for writer, documents in groupby(self._reader.heads(), key=itemgetter(0)):
                 if writer >= self._since:
-                    yield writer, *self._judged(writer, ((None, document) for _, document in documents))
+                    yield self._counted((writer, *self._judged(writer, ((None, each) for _, each in documents))))
             return
         place = self._place
         with ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="ai-audit-heads") as pool:
@@ -90,9 +90,13 @@ class HeadSource:
             for writer, files in groupby(place.files(since=self._since), key=lambda file: file.writer):
                 ahead.append(pool.submit(self._read, place, writer, list(files)))
                 if len(ahead) > _READ_AHEAD:
-                    yield ahead.popleft().result()
+                    yield self._counted(ahead.popleft().result())
             while ahead:
-                yield ahead.popleft().result()
+                yield self._counted(ahead.popleft().result())
+
+    def _counted(self, chain: tuple[str, list[Head], list[Finding]]) -> tuple[str, list[Head], list[Finding]]:
+        self.count += len(chain[1])
+        return chain
 
     def _read(self, place: HeadPlace, writer: str, files: list[HeadFile]) -> tuple[str, list[Head], list[Finding]]:
         """The newest head and a closing one; an older one where those are not genuine."""
@@ -120,7 +124,6 @@ class HeadSource:
                 wrong.append(Finding(kind=FindingKind.FORGED_HEAD, writer=writer, sequence=number))
             else:
                 genuine.append(signed.head)
-        self.count += len(genuine)
         return genuine, wrong
 
 

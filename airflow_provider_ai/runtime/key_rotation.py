@@ -121,9 +121,9 @@ class KeyRotation:
         current = self._is_current(start)
         if not file.is_log:
             if not current and self._write:
-                files.rewrap(file, self._rewrapper, write=True)
+                files.rewrap(file, self._rewrapper)
             return "current" if current else "rewrapped"
-        if not files.rewrap(file, self._rewrapper, write=False):  # any of its messages may be under an older key
+        if not files.is_due(file, self._rewrapper):  # any of its messages may be under an older key
             return "current"
         done = files.rewrap_locked(file, self._rewrapper) if self._write else True
         return {True: "rewrapped", False: "current", None: "busy"}[done]  # False: sealed and deleted meanwhile
@@ -141,15 +141,15 @@ class KeyRotation:
                     changes: list[tuple[str, bytes, bytes]] = []
                     for name, data in page:
                         self._count(key.table.name, self._row, name, data, changes)
-                    if self._write:
-                        replace_rows(store, key, column, changes)
+                    replace_rows(store, key, column, changes)
 
     def _row(self, name: str, data: bytes, changes: list[tuple[str, bytes, bytes]]) -> str:
         if not is_envelope(data):
             return "clear"
         if self._is_current(data):
             return "current"
-        changes.append((name, data, self._rewrapper.message(data)))
+        if self._write:
+            changes.append((name, data, self._rewrapper.message(data)))
         return "rewrapped"
 
     # ---

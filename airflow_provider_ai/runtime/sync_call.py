@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable as Work
 from collections.abc import Sequence
 from dataclasses import is_dataclass, replace
 from types import TracebackType
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MOST_THREADS = 256
+AUDIT_CLOSE_SECONDS = 5.0
+"""What ending it may take."""
 AUDIT_PREPARE_SECONDS = 10.0
 """What beginning a chain may take then: a commit, and a signed head at its place. Calls are not answered without."""
 PREPARE_SECONDS = 2.0
@@ -170,10 +173,11 @@ class SyncCaller:
 
     def close(self) -> None:
         """Let threads and connections go. What hangs is left behind."""
+        if self._auditor.on:
+            _within(self._auditor.close, self._threads, AUDIT_CLOSE_SECONDS, "its last head may not be shipped")
         self._threads.close()
         if self._store is not None:
             self._store.close()
-        self._auditor.close()
 
     def __enter__(self) -> SyncCaller:
         return self
@@ -246,9 +250,13 @@ def _audited(answers: GoodAnswers, auditor: Auditor) -> GoodAnswers:
 
 def _prepare(auditor: Auditor, threads: DaemonThreads) -> None:
     """Begin the chain before the first call, whose deadline has no time for that. If it cannot be now, calls say so."""
+    _within(auditor.log.prepare, threads, AUDIT_PREPARE_SECONDS, "calls try again")
+
+
+def _within(work: Work[[], None], threads: DaemonThreads, seconds: float, otherwise: str) -> None:
     try:
-        threads.run(auditor.log.prepare, seconds=AUDIT_PREPARE_SECONDS)
+        threads.run(work, seconds=seconds)
     except (LeftBehindError, NoThreadError):
-        log.warning("audit: no answer in time; calls try again")
+        log.warning("audit: no answer in time; %s", otherwise)
     except AIProviderError as error:
-        log.warning("audit: %s; calls try again", error)
+        log.warning("audit: %s; %s", error, otherwise)

@@ -20,9 +20,10 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_ai.adapters.claim_checks import InlineOrClaimCheck
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.adapters.datasets import DatasetReader, plan_dataset
 from airflow_provider_ai.adapters.endpoints.opening import open_endpoint
-from airflow_provider_ai.adapters.json_lines import read_json_lines
+from airflow_provider_ai.adapters.json_lines import json_lines
 from airflow_provider_ai.adapters.sinks import open_sink
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.config import EndpointSettings, InputSettings, SinkSettings
@@ -133,7 +134,12 @@ def test_datasets(tmp_path: Path) -> None:
         quiet(lambda name=name: _read(tmp_path, name))  # type: ignore[misc]
     with pytest.raises(pa.ArrowInvalid, match=CANARY):
         pa_csv.read_csv(tmp_path / "ragged.csv")
-    quiet(lambda: list(read_json_lines(tmp_path / "broken.jsonl")))
+
+    def lines() -> None:
+        with json_lines(str(tmp_path / "broken.jsonl")) as found:
+            list(found)
+
+    quiet(lines)
 
 
 def test_messages() -> None:
@@ -162,11 +168,8 @@ def test_answers_and_records(request_: Any) -> None:
 def test_claim_checks() -> None:
     """A codec that fails on the data, and says so."""
 
-    class Failing:
+    class Failing(IdentityCodec):
         name = "failing"
-
-        def encode(self, data: bytes, *, context: Any) -> bytes:
-            return data
 
         def decode(self, data: bytes, *, context: Any) -> bytes:
             raise ValueError(data)

@@ -41,7 +41,7 @@ def audited(spec: Path, ministack_server: MiniStack, monkeypatch: pytest.MonkeyP
 
 def run(spec: Path, server: MiniStack, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments), env=environment(spec, server), capture_output=True, text=True, timeout=120, check=False
+        command(*arguments), env=environment(server), capture_output=True, text=True, timeout=120, check=False
     )
 
 

@@ -19,7 +19,7 @@ from airflow_provider_ai.core.envelope import open_up, read_header
 from airflow_provider_ai.core.keyring import keyring_text
 from tests.support.keys import local_keys
 from tests.support.ministack import MiniStack
-from tests.support.processes import child_environment
+from tests.support.processes import child_environment, wait_until
 
 CANARY = "canary-7f3a"
 HANDLER = """\
@@ -187,8 +187,12 @@ def test_a_worker_without_the_key_loses_no_job(spec: Path, ministack_server: Min
     submit(spec, ministack_server)
     put_keys(spec.parent, "second")
     with running(spec, ministack_server, "worker"):
-        time.sleep(6)
-        assert "add it there as an older key" in (spec.parent / "worker.log").read_text()
+        log = spec.parent / "worker.log"
+        wait_until(
+            lambda: "add it there as an older key" in log.read_text(),
+            deadline_seconds=60.0,
+            what="the missing key is named",
+        )
     counts: Any = json.loads(airflow_ai(spec, ministack_server, "jobs", "status", str(spec), "--key", "night")[-1])
     assert counts["pending"] == COUNT
     put_keys(spec.parent, "second", "first")

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import duckdb
@@ -16,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from airflow_provider_ai.adapters.payload_free_logs import PACKAGE, PayloadFreeHandler
+from airflow_provider_ai.core.audit import Actor
+from airflow_provider_ai.core.audit_settings import AuditSettings
 from airflow_provider_ai.core.claim_settings import ClaimCheckSettings
 from airflow_provider_ai.core.config import (
     CheckpointSettings,
@@ -27,11 +28,13 @@ from airflow_provider_ai.core.config import (
 )
 from airflow_provider_ai.core.fallback import Endpoint, Static
 from airflow_provider_ai.core.job_settings import DispatcherSettings
+from airflow_provider_ai.core.key_settings import KeySettings, KmsKeys
 from airflow_provider_ai.core.phi_policy import ENVIRONMENT_VARIABLE, Phi
 from airflow_provider_ai.core.redaction import Redaction
 from airflow_provider_ai.core.requests import JsonRequest, OpenAIChatRequest
 from airflow_provider_ai.core.transport_settings import TransportSettings
 from airflow_provider_ai.exceptions import PhiPolicyError
+from airflow_provider_ai.runtime.auditing import Audit
 from airflow_provider_ai.runtime.batch_inference import BatchJob, run_batch
 from airflow_provider_ai.runtime.dead_letters import open_dead_letter_desk
 from airflow_provider_ai.runtime.dispatcher import DispatcherJob
@@ -41,6 +44,7 @@ from airflow_provider_ai.runtime.request_reply import open_job_client
 from airflow_provider_ai.runtime.sync_call import SyncCaller
 from airflow_provider_ai.runtime.worker import WorkerJob
 from tests.runtime.endpoints import ModelServer, model_server
+from tests.support.keys import local_keys
 
 GUARDED = Phi(on=True, encryption=True, audit="fail-closed")
 KEY = bytes(range(32))
@@ -304,40 +308,37 @@ def test_logs_are_kept_free_of_payloads_from_then_on(model: Listening) -> None:
     assert has_handler()
 
 
-class _Audit:
-    """As the runtimes are given one."""
-
-    def __init__(self, store: str = STORE, *, closed: bool = True, endpoint_url: str | None = None) -> None:
-        word = "fail" if closed else "continue"
-        self.settings = SimpleNamespace(
-            store=store, on_audit_failure=word, storage=StorageOptions(endpoint_url=endpoint_url)
-        )
-
-
-class _Keys:
-    endpoint_url: str | None = None
+def _audit(store: str = STORE, *, closed: bool = True, endpoint_url: str | None = None) -> Audit:
+    settings = AuditSettings(
+        store=store,
+        hmac_key=bytes(32),
+        on_audit_failure="fail" if closed else "continue",
+        storage=StorageOptions(endpoint_url=endpoint_url),
+    )
+    return Audit(settings=settings, actor=Actor(kind="service", role="worker"))
 
 
-class _ClearKeys:
-    endpoint_url: str | None = "http://kms.example.org"
+def _kms(endpoint_url: str) -> KmsKeys:
+    return KmsKeys(key_id="1234abcd-12ab-34cd-56ef-1234567890ab", hash_key=bytes(32), endpoint_url=endpoint_url)
 
 
 @pytest.mark.parametrize(
     ("keys", "audit", "refused"),
     [
-        (_Keys(), _Audit(), None),
-        (None, _Audit(), "encryption: "),
-        (_Keys(), None, "audit: nobody"),
-        (_Keys(), _Audit(closed=False), "audit: calls would be made"),
-        (_Keys(), _Audit("postgresql://db.example.org/audit"), "audit store: sslmode"),
-        (_Keys(), _Audit(endpoint_url="http://s3.example.org"), "audit heads: endpoint_url"),
-        (_ClearKeys(), _Audit(), "KMS: endpoint_url"),
+        (local_keys(), _audit(), None),
+        (None, _audit(), "encryption: "),
+        (local_keys(), None, "audit: nobody"),
+        (local_keys(), _audit(closed=False), "audit: calls would be made"),
+        (local_keys(), _audit("postgresql://db.example.org/audit"), "audit store: sslmode"),
+        (local_keys(), _audit(endpoint_url="http://s3.example.org"), "audit heads: endpoint_url"),
+        (_kms("http://kms.example.org"), _audit(), "KMS: endpoint_url"),
     ],
 )
-def test_what_encrypts_and_audits(keys: object, audit: object, refused: str | None) -> None:
+def test_what_encrypts_and_audits(keys: KeySettings | None, audit: Audit | None, refused: str | None) -> None:
     """Is told from the settings of both, which are themselves reached in a protected way."""
-    if refused is None:
+    if refused is None and audit is not None:
         assert require_phi(Phi(on=True), keys=keys, audit=audit)
+        assert require_phi(Phi(on=True), keys=keys, audit=audit.settings)
         return
     with pytest.raises(PhiPolicyError, match=refused):
         require_phi(Phi(on=True), keys=keys, audit=audit)

@@ -15,6 +15,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 
 from airflow_provider_ai.adapters.audit.event_table import AuditTable
@@ -41,6 +42,7 @@ class ChainWriter:
     _previous: Position | None
     _end: Position | None
     _opened: bool
+    _closed: bool
     _unsettled: list[Row]
     _shipper: HeadShipper | None
 
@@ -106,9 +108,16 @@ class ChainWriter:
             self._opened = True
 
     def close(self) -> None:
-        """Sign a head that nothing may follow. What cannot be shipped any more is logged."""
+        """Take nothing more, and sign a head that nothing follows. What cannot be shipped any more is logged.
+
+        Where a commit is left whose end nobody knows, something may follow, so the head does not say so.
+        """
+        with self._writing:
+            self._closed = True
+            with suppress(StoreError):
+                self._settle()
         if self._shipper is not None:
-            self._shipper.close()
+            self._shipper.close(final=not self._unsettled)
         self._previous = self._end or self._previous
         self._table.close()
 
@@ -120,7 +129,9 @@ class ChainWriter:
         self._end = None
         self._opened = False
         self._unsettled = []
+        self._closed = False
         self._beginning = threading.Lock()
+        self._writing = threading.Lock()  # against closing: else one would wait for the other's turn
         self._group: GroupCommit[Sequence[AuditEvent], None] = GroupCommit(self._write, most=_MOST)
         self._shipper = None if self._make_shipper is None else self._make_shipper()
 
@@ -128,9 +139,14 @@ class ChainWriter:
         self._begin_process(self._end or self._previous)
 
     def _write(self, groups: Sequence[Sequence[AuditEvent]]) -> Sequence[None]:
-        """One thread at a time."""
-        if self._unsettled:
+        with self._writing:
+            if self._closed:
+                raise AuditError("audit: this process has closed it; what was intended is on record")
             self._settle()
+            self._write_rows(groups)
+        return [None] * len(groups)
+
+    def _write_rows(self, groups: Sequence[Sequence[AuditEvent]]) -> None:
         rows: list[Row] = []
         end = self._end or start_of("")
         for event in chain.from_iterable(groups):
@@ -145,11 +161,11 @@ class ChainWriter:
             self._unsettled = []
             raise
         self._go_on(end)
-        return [None] * len(groups)
 
     def _settle(self) -> None:
-        self._table.insert_absent(self._unsettled)
-        self._go_on(_position(self._unsettled[-1]))
+        if self._unsettled:
+            self._table.insert_absent(self._unsettled)
+            self._go_on(_position(self._unsettled[-1]))
 
     def _go_on(self, end: Position) -> None:
         self._unsettled = []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -24,6 +25,12 @@ if TYPE_CHECKING:
 
 E, H = AUDIT_EVENTS.c, AUDIT_HEADS.c
 _COLUMNS = ", ".join(f'"{column.name}"' for column in E)
+_ROW_OF = {
+    True: "(?, ?, ?, ?, ?, ?, NULLIF(?, x''), ?)",
+    False: "(%s, %s, %s, %s, %s, %s, NULLIF(%s, ''::bytea), %s)",
+}
+"""Absent keys are empty ones on their way: a parameter that is null now and then would be another statement."""
+_ROWS_PER_STATEMENT = 64
 PAGE = 5_000
 """Events read at a time."""
 
@@ -34,9 +41,6 @@ class AuditTable:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._database = store.database.durable()
-        self._insert = sa.insert(AUDIT_EVENTS)
-        # Without a target: naming one would take the right to SELECT.
-        self._insert_absent = self._database.insert(AUDIT_EVENTS).on_conflict_do_nothing()
         self._insert_head = self._database.insert(AUDIT_HEADS).on_conflict_do_nothing()
 
     @property
@@ -55,15 +59,11 @@ class AuditTable:
 
     def insert(self, rows: Sequence[Row]) -> None:
         """Insert rows, all or none; durable when this returns."""
-        if len(rows) == 1:  # one statement is a transaction of its own, and one trip to the server
-            with self._database.session() as session:
-                session.run(self._insert, rows[0]._asdict())
-        else:
-            self._insert_all(self._insert, rows)
+        self._insert(rows, "")
 
     def insert_absent(self, rows: Sequence[Row]) -> None:
         """Likewise, for rows that may be there: those of a commit that nobody knows the end of."""
-        self._insert_all(self._insert_absent, rows)
+        self._insert(rows, " ON CONFLICT DO NOTHING")  # without a target: naming one takes the right to SELECT
 
     def insert_head(self, signed: SignedHead) -> None:
         """Keep a copy of a head."""
@@ -77,9 +77,20 @@ class AuditTable:
         self._database.close()
         self._store.close()
 
-    def _insert_all(self, statement: Any, rows: Sequence[Row]) -> None:
-        with self._database.together() as session:
-            session.run(statement, [row._asdict() for row in rows])
+    def _insert(self, rows: Sequence[Row], ending: str) -> None:
+        """A statement is a transaction of its own, and one trip to the server; more than fit into it are one, too."""
+        slices = [rows[start : start + _ROWS_PER_STATEMENT] for start in range(0, len(rows), _ROWS_PER_STATEMENT)]
+        with self._database.session() if len(slices) == 1 else self._database.together() as session:
+            for some in slices:
+                session.attempt(partial(_insert_some, some, ending))
+
+
+def _insert_some(rows: Sequence[Row], ending: str, connection: Connection) -> None:
+    """Past SQLAlchemy's compiler, which would take longer than the database."""
+    row = _ROW_OF[connection.dialect.paramstyle == "qmark"]
+    text = f"INSERT INTO ai_audit_events ({_COLUMNS}) VALUES {', '.join([row] * len(rows))}{ending}"  # noqa: S608
+    values = tuple(value for each in rows for value in (*each[:6], each.keys or b"", each.hash))
+    connection.exec_driver_sql(text, values)
 
 
 class AuditReader:

@@ -88,13 +88,16 @@ class HeadShipper:
                 "nothing is done; it goes on by itself once they can be"
             )
 
-    def close(self) -> None:
-        """Ship the last head, if the chain has begun. What goes wrong is logged."""
+    def close(self, *, final: bool = True) -> None:
+        """Ship the last head, if the chain has begun. What goes wrong is logged.
+
+        :param final: whether it says that nothing follows
+        """
         if self._closing.is_set() or self._end is None:
             return
         self._closing.set()
         try:
-            self._ship(closed=True)
+            self._ship(closed=final, last=True)
         except StoreError as error:
             log.warning("audit: the last head of chain %s is not shipped: %s", self._end.writer, error)
 
@@ -113,13 +116,13 @@ class HeadShipper:
             else:
                 self._failing = False
 
-    def _ship(self, *, closed: bool) -> None:
+    def _ship(self, *, closed: bool, last: bool = False) -> None:
         if not self._shipping.acquire(timeout=_CLOSE_SECONDS):
             raise AuditUnavailableError(f"{self._place.where}: no answer")
         try:
             since, self._late_since = self._late_since, None  # what comes from now on is for the next head
             end = self._end
-            if end is None or (self._closing.is_set() and not closed):
+            if end is None or (self._closing.is_set() and not last):
                 return
             try:
                 head = Head(

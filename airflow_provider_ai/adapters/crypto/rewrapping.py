@@ -40,6 +40,11 @@ class Rewrapper:
         key_id, wrapped = made
         return with_wrapped_key(data, key_id=key_id, wrapped_key=wrapped)
 
+    def is_due(self, log: bytes) -> bool:
+        """Whether a log holds messages under an older key. Asks no key service."""
+        found = (payload for payload in scan_frames(log).payloads if is_envelope(payload))
+        return any(not self.wrapper.is_current(read_header(payload).key_id) for payload in found)
+
     def log(self, data: bytes) -> bytes:
         """A log, all of whose whole frames are under the current key. A torn frame at its end stays."""
         scan = scan_frames(data)

@@ -69,8 +69,13 @@ class StoredFiles:
         except FileNotFoundError:
             return b""
 
-    def rewrap(self, file: StoredFile, rewrapper: Rewrapper, *, write: bool) -> bool:
-        """Whether it was, or would have to be, replaced.
+    def is_due(self, log: StoredFile, rewrapper: Rewrapper) -> bool:
+        """Whether a log holds messages under an older key."""
+        data = self._storage(log).read(log.name)
+        return data is not None and rewrapper.is_due(data)
+
+    def rewrap(self, file: StoredFile, rewrapper: Rewrapper) -> bool:
+        """Whether it was replaced.
 
         :raises EncryptionError: it is under a key that cannot be used, or is not ours
         """
@@ -80,7 +85,7 @@ class StoredFiles:
         after = rewrapper.log(before) if file.is_log else rewrapper.message(before)
         if after == before:
             return False
-        if write and self._storage(file).read(file.name) == before:  # and not removed, or sealed, meanwhile
+        if self._storage(file).read(file.name) == before:  # and not removed, or sealed, meanwhile
             self._storage(file).write(file.name, after)
         return True
 
@@ -94,7 +99,7 @@ class StoredFiles:
             if lock is None:
                 time.sleep(_LOOK_SECONDS)
         try:
-            return self.rewrap(file, rewrapper, write=True)
+            return self.rewrap(file, rewrapper)
         finally:
             lock.release()
 

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from airflow_provider_ai.core.policies.places import Account, Folder, Keys, Places
-from airflow_provider_ai.core.policies.rights import HASH_KEY, PURPOSES, RIGHTS, Area, Rights, Use
+from airflow_provider_ai.core.policies.rights import RIGHTS, STORED, Area, Rights, Use
 from airflow_provider_ai.core.policies.roles import Role
+from airflow_provider_ai.core.purposes import HASH_KEY
 from airflow_provider_ai.exceptions import SpecError
 
 Statement = dict[str, Any]
@@ -28,6 +29,7 @@ _PATTERNS = {
     Area.PAYLOADS: ("payload/*",),
     Area.RESULTS: ("result/*",),
     Area.PLANS: ("plans/*", "dataset-*"),
+    Area.CLAIMS: ("*",),
     Area.CHECKPOINTS: ("*",),
     Area.INPUT: ("*",),
 }
@@ -138,8 +140,8 @@ def _key_statements(places: Places, rights: Rights, account: Account) -> Iterato
     if decrypts:
         yield _statement("Decrypt", ["kms:Decrypt"], arns, _bound(keys, decrypts))
     if rights.rewraps:
-        yield _statement("WrapAnewFrom", ["kms:ReEncryptFrom"], arns, _bound(keys, PURPOSES))
-        yield _statement("WrapAnewTo", ["kms:ReEncryptTo"], arns[:1], _bound(keys, PURPOSES))
+        yield _statement("WrapAnewFrom", ["kms:ReEncryptFrom"], arns, _bound(keys, STORED))
+        yield _statement("WrapAnewTo", ["kms:ReEncryptTo"], arns[:1], _bound(keys, STORED))
 
 
 def _bound(keys: Keys, purposes: Sequence[str]) -> Statement:

@@ -12,6 +12,17 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from airflow_provider_ai.core.policies.roles import Kind, Role
+from airflow_provider_ai.core.purposes import (
+    CHECKPOINT,
+    DEAD_LETTER,
+    GOOD_ANSWER,
+    HASH_KEY,
+    JOB_PAYLOAD,
+    JOB_RESULT,
+    OUTPUT,
+    PURPOSES,
+    TEST,
+)
 
 REQUESTS, RESULTS, DEAD_LETTERS = "requests", "results", "dead_letters"
 _URL = ("sqs:GetQueueUrl",)
@@ -26,6 +37,7 @@ class Area(StrEnum):
     PAYLOADS = "Payloads"
     RESULTS = "Results"
     PLANS = "Plans"  # of datasets whose rows are submitted as jobs
+    CLAIMS = "ClaimChecks"  # all of these
     CHECKPOINTS = "Checkpoints"
     INPUT = "Input"
 
@@ -57,17 +69,8 @@ class Rights:
     verifies: bool = False
 
 
-HASH_KEY = "hash-key"
-PURPOSES = (
-    "checkpoint",
-    "dead-letter",
-    "good-answer",
-    HASH_KEY,
-    "job-payload",
-    "job-result",
-    "output",
-)
-"""What data keys are for; see ``adapters/crypto/wrapping.py``."""
+STORED = tuple(purpose for purpose in PURPOSES if purpose != TEST)
+"""Purposes of what is kept, and so of what is wrapped anew."""
 
 _READ, _WRITE, _DELETE = (Use.READ,), (Use.WRITE,), (Use.DELETE,)
 _BOTH = (Use.READ, Use.WRITE)
@@ -76,15 +79,15 @@ RIGHTS: Mapping[tuple[Kind, Role], Rights] = {
     ("jobs", Role.SUBMITTER): Rights(
         queues={REQUESTS: SEND},
         storage={Area.PAYLOADS: _BOTH, Area.RESULTS: _READ, Area.PLANS: _BOTH},
-        encrypts=("checkpoint", "job-payload"),
-        decrypts=("checkpoint", HASH_KEY, "job-payload", "job-result"),
+        encrypts=(CHECKPOINT, JOB_PAYLOAD),
+        decrypts=(CHECKPOINT, HASH_KEY, JOB_PAYLOAD, JOB_RESULT),
         audits=True,
     ),
     ("jobs", Role.WORKER): Rights(
         queues={REQUESTS: CONSUME, RESULTS: SEND, DEAD_LETTERS: SEND},
         storage={Area.PAYLOADS: _READ, Area.RESULTS: _WRITE},
-        encrypts=("job-result",),
-        decrypts=(HASH_KEY, "job-payload"),
+        encrypts=(JOB_RESULT,),
+        decrypts=(HASH_KEY, JOB_PAYLOAD),
         audits=True,
     ),
     ("jobs", Role.DISPATCHER): Rights(
@@ -94,36 +97,33 @@ RIGHTS: Mapping[tuple[Kind, Role], Rights] = {
             DEAD_LETTERS: tuple(sorted({*CONSUME, *SEND})),
         },
         storage={Area.PAYLOADS: _DELETE, Area.RESULTS: _DELETE},
-        encrypts=("dead-letter",),
+        encrypts=(DEAD_LETTER,),
         decrypts=(HASH_KEY,),
         audits=True,
     ),
     ("jobs", Role.OPERATOR): Rights(
         queues={REQUESTS: SEND, DEAD_LETTERS: tuple(sorted({*CONSUME, *DEPTH}))},
-        encrypts=("dead-letter",),
-        decrypts=("dead-letter", HASH_KEY),
+        encrypts=(DEAD_LETTER,),
+        decrypts=(DEAD_LETTER, HASH_KEY),
         audits=True,
     ),
     ("jobs", Role.READER): Rights(queues=dict.fromkeys((REQUESTS, RESULTS, DEAD_LETTERS), DEPTH)),
     ("jobs", Role.AUDITOR): _AUDITOR,
-    ("jobs", Role.ROTATOR): Rights(
-        storage={Area.PAYLOADS: _BOTH, Area.RESULTS: _BOTH, Area.PLANS: _BOTH}, rewraps=True
-    ),
+    ("jobs", Role.ROTATOR): Rights(storage={Area.CLAIMS: _BOTH}, rewraps=True),
     ("batch", Role.BATCH): Rights(
         storage={Area.CHECKPOINTS: (*_BOTH, Use.DELETE), Area.INPUT: _READ},
-        encrypts=("checkpoint",),
-        decrypts=("checkpoint", HASH_KEY),
+        encrypts=(CHECKPOINT,),
+        decrypts=(CHECKPOINT, HASH_KEY),
         audits=True,
     ),
     ("batch", Role.READER): Rights(
-        storage={Area.CHECKPOINTS: _READ, Area.INPUT: _READ}, decrypts=("checkpoint", HASH_KEY)
+        storage={Area.CHECKPOINTS: _READ, Area.INPUT: _READ}, decrypts=(CHECKPOINT, HASH_KEY)
     ),
     ("batch", Role.AUDITOR): _AUDITOR,
     ("batch", Role.ROTATOR): Rights(storage={Area.CHECKPOINTS: (*_BOTH, Use.DELETE)}, rewraps=True),
     ("call", Role.CALLER): Rights(
-        encrypts=("good-answer", "output"), decrypts=("good-answer", HASH_KEY, "output"), audits=True
+        encrypts=(GOOD_ANSWER, OUTPUT), decrypts=(GOOD_ANSWER, HASH_KEY, OUTPUT), audits=True
     ),
-    ("call", Role.READER): Rights(),
     ("call", Role.AUDITOR): _AUDITOR,
     ("call", Role.ROTATOR): Rights(rewraps=True),
 }

@@ -44,6 +44,7 @@ TENANT = "tenant"
 
 _REQUEST = (
     "job_id",
+    "queue",
     "submission",
     "position",
     "generation",
@@ -58,11 +59,18 @@ _REQUEST = (
     "payload_inline",
 )
 _CLAIM = ("state", "owner", "fence", "attempts", "abandoned", "lease_until", "lease_seconds", "touched_at")
-_RESULT = ("reason", "result_sha256", "result_codec", "result_ref", "result_inline")
+_RESULT = ("reason", "model", "result_sha256", "result_codec", "result_ref", "result_inline")
 _INBOX = ("inbox_state", "inbox_via")
 _PROGRESS = ("superseded", "sent")
 _NEW_JOB = (*_REQUEST, *_CLAIM, *_PROGRESS)
-_NO_PAYLOAD = (*(name for name in _REQUEST if name != "payload_inline"), *_CLAIM, *_PROGRESS, *_INBOX, "reason")
+_NO_PAYLOAD = (
+    *(name for name in _REQUEST if name != "payload_inline"),
+    *_CLAIM,
+    *_PROGRESS,
+    *_INBOX,
+    "reason",
+    "model",
+)
 
 _ENDS = (*_CLAIM, *_RESULT)
 _CANCELS = ("state", "reason", "fence", "touched_at", *_INBOX)

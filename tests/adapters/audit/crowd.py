@@ -21,7 +21,7 @@ from typing import Any
 from airflow_provider_ai.adapters.audit.opening import open_audit_log
 from airflow_provider_ai.core.audit_settings import AuditSettings
 from tests.adapters.audit.events import ACTOR, event
-from tests.support.processes import REPOSITORY, child_environment
+from tests.support.processes import REPOSITORY, child_environment, wait_until
 
 _fork: Any = multiprocessing.get_context("fork")
 
@@ -95,6 +95,10 @@ def member(order: dict[str, Any], number: int, barrier: Any) -> None:
     os._exit(0)
 
 
+def _has_text(file: Path) -> bool:
+    return file.exists() and file.stat().st_size > 0
+
+
 def main() -> None:
     """Fork them, and kill them where that is asked for."""
     order = json.loads(sys.argv[1])
@@ -104,7 +108,8 @@ def main() -> None:
     for each in members:
         each.start()
     if order["kill"]:
-        time.sleep(1.0)
+        files = [Path(order["folder"], str(number)) for number in range(order["processes"])]
+        wait_until(lambda: all(map(_has_text, files)), deadline_seconds=120, what="each of them writes")
         for each in members:
             time.sleep(chance.uniform(0.0, 0.2))
             os.kill(each.pid, signal.SIGKILL)

@@ -176,6 +176,44 @@ def test_a_refused_event_takes_no_number(
     assert verified()[1] == []
 
 
+def test_what_comes_after_the_end_is_refused(opened: OpenLog, rows: Rows, verified: Verified) -> None:
+    """From a thread that was left behind, say: its event would look like one that somebody added."""
+    log = opened()
+    log.append([event(1)])
+    log.close()
+    with pytest.raises(AuditError, match="this process has closed it"):
+        log.append([event(2)])
+    assert len(rows()) == 2
+    assert verified()[1] == []
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_closing_settles_a_commit_of_unknown_end(
+    comes_back: bool, opened: OpenLog, verified: Verified, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it cannot, the last head does not say that nothing follows, for something may."""
+    log = opened()
+    log.append([event(1)])
+    real = AuditTable.insert
+
+    def breaks(self: AuditTable, some: Any) -> None:
+        real(self, some)
+        raise StoreUnavailableError("the connection broke")
+
+    def down(self: AuditTable, some: Any) -> None:
+        raise StoreUnavailableError("down")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AuditTable, "insert", breaks)
+        with pytest.raises(AuditUnavailableError):
+            log.append([event(2)])
+        if not comes_back:
+            patched.setattr(AuditTable, "insert_absent", down)
+        log.close()
+    report, findings = verified()
+    assert (findings, report.events, report.unsealed) == ([], 3, 0 if comes_back else 1)
+
+
 def test_the_log_is_durable(opened: OpenLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """Events go through connections whose commits wait for the disk."""
     asked: list[bool] = []

@@ -63,6 +63,21 @@ def test_a_log_is_wrapped_anew_frame_by_frame() -> None:
     assert payloads[3] == b"{}"
 
 
+def test_looking_asks_no_key_service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it may be done by whoever may not decrypt; nothing is changed."""
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("a key service was asked")
+
+    (tmp_path / "log-a-0.wal").write_bytes(before := log_of("new", "old"))
+    (tmp_path / "one").write_bytes(local_codec("old").encode(b"x", context=PLACE))
+    for name in ("wrap_anew", "unwrap", "make"):
+        monkeypatch.setattr(LocalKeyWrapper, name, forbidden)
+    report = KeyRotation(StoredPlaces(folders=(str(tmp_path),)), local_keys("new", "old"), write=False).run()
+    assert (report.rewrapped, report.keys) == (2, {"new": 1, "old": 1})
+    assert (tmp_path / "log-a-0.wal").read_bytes() == before
+
+
 def test_only_files_that_may_hold_data_are_looked_at(tmp_path: Path) -> None:
     names = [
         "plans/run.json", "key/manifest.json", "key/pass.json", "key/e000/p0/lock", "key/e000/p0/done-000.json",

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from benchmarks.stub import StubServer
 from tests.support.moto import REGION, Moto
 from tests.support.postgres import PostgresServer
 from tests.support.role_deployment import RoleDeployment, audit, encryption, queues
@@ -61,3 +65,36 @@ def _with_store(made: RoleDeployment) -> Iterator[RoleDeployment]:
         made.grant(role)
     yield made
     made.postgres.drop_database(made.database)
+
+
+@pytest.fixture(scope="module")
+def batch(
+    tmp_path_factory: pytest.TempPathFactory, moto_server: Moto, postgres_server: PostgresServer
+) -> Iterator[RoleDeployment]:
+    """A batch on S3 and PostgreSQL, encrypted and audited; its target table was made by the owner of the warehouse."""
+    folder, bucket = tmp_path_factory.mktemp("batch"), new_bucket(moto_server)
+    put_visits(moto_server, bucket, folder)
+    made = RoleDeployment(folder, moto_server, postgres_server, {}, database=postgres_server.create_database())
+    with StubServer(latency_ms=1, jitter_ms=0) as stub:
+        made.tables = {
+            "input": {"uri": f"s3://{bucket}/visits/*.parquet", "id_column": "visit_id", "rows_per_partition": 20},
+            "endpoint": {"url": stub.url, "protocol": "json", "model": "stub", "path": "/predict"},
+            "checkpoint": {"uri": f"s3://{bucket}/checkpoints"},
+            "sink": {"url": "", "table": "predictions"},
+            "storage": {"endpoint_url": moto_server.url, "region": REGION},
+            "encryption": encryption(folder),
+            "audit": {"store": "", **audit(folder, new_bucket(moto_server, locked=True))},
+        }
+        upgraded = made.run_as_owner("store", "upgrade", "--store", made.url("postgres"))
+        assert upgraded.returncode == 0, upgraded.stderr
+        yield made
+    made.postgres.drop_database(made.database)
+
+
+def put_visits(moto: Moto, bucket: str, folder: Path) -> None:
+    """Two files of thirty visits."""
+    for file in range(2):
+        visits = pa.table({"visit_id": [f"v-{file}-{n}" for n in range(30)], "note": ["a note"] * 30})
+        pq.write_table(visits, folder / "visits.parquet")
+        body = (folder / "visits.parquet").read_bytes()
+        moto.client("s3").put_object(Bucket=bucket, Key=f"visits/{file}.parquet", Body=body)

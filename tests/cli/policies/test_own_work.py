@@ -1,4 +1,7 @@
-"""Under its own policy and grants, each role does its work, encrypted and audited, and is refused nothing."""
+"""Under its own policy and grants, each role does its work, encrypted and audited, and is refused nothing.
+
+The tests of a module share its deployment, and follow one night from submission to pruning.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_ai.adapters.claim_checks import StoredClaimChecks
+from airflow_provider_ai.adapters.store import open_store
+from airflow_provider_ai.core.config import StorageOptions
 from airflow_provider_ai.core.keyring import keyring_text
 from tests.support.keys import local_keys
 from tests.support.role_deployment import RoleDeployment
@@ -65,6 +71,7 @@ def test_a_rotator_wraps_everything_anew(night: RoleDeployment) -> None:
     found = last(rotated.stdout)
     assert found["rewrapped"] >= 2 * COUNT - 1
     assert found["refused"] == 0
+    assert night.listings > 0
     before = (night.folder / "out.jsonl").read_text()
     assert collected(night).returncode == 3
     assert (night.folder / "out.jsonl").read_text() == before
@@ -89,3 +96,37 @@ def test_an_auditor_finds_the_audit_whole(night: RoleDeployment) -> None:
     exported = night.run_as("auditor", "audit", "export", "SPEC", "--format", "jsonl")
     roles = {json.loads(line)["actor"]["role"] for line in exported.stdout.splitlines()}
     assert roles >= {"submitter", "worker", "dispatcher", "operator"}
+
+
+def test_a_dispatcher_prunes(night: RoleDeployment) -> None:
+    """What has been there for long enough goes, rows and claim checks: here at once."""
+    user, tables = night.users["dispatcher"], night.tables
+    options = StorageOptions(access_key=user.access_key, secret_key=user.secret_key, **tables["storage"])
+    claims = StoredClaimChecks(tables["claim_check"]["uri"], options)
+    store = open_store(night.url(f"dispatcher_{night.tag}"))
+    pruned = store.jobs().prune(older_than_seconds=0.0, most=100, queue=tables["transport"]["request_queue"])
+    store.close()
+    assert pruned.jobs > COUNT
+    assert len(pruned.refs) >= COUNT // 3
+    claims.delete(pruned.refs)
+    bucket = tables["claim_check"]["uri"].split("/")[2]
+    left = night.moto.client("s3").list_objects_v2(Bucket=bucket).get("Contents", ())
+    assert {each["Key"] for each in left} <= {"claims/payload/", "claims/result/"}
+
+
+def test_a_batch_infers_and_publishes(batch: RoleDeployment) -> None:
+    """Its table is made by the owner, in a run of its own; then another day's run has no right but to publish."""
+    made = batch.run_as_owner("batch", "run", "SPEC", "--quiet")
+    assert made.returncode == 0, made.stderr
+    for role in ("batch", "reader"):
+        batch.grant(role, "--database", "warehouse")
+    for role in ("batch", "auditor"):
+        batch.grant(role, "--database", "audit")
+    again = batch.run_as("batch", "batch", "run", "SPEC", "--recompute", "--quiet")
+    assert (again.returncode, last(again.stdout)["published"]) == (0, 60), again.stderr
+    status = batch.run_as("reader", "batch", "status", "SPEC", "--json")
+    assert status.returncode == 0, status.stderr
+    assert all(part["published"] for part in last(status.stdout)["partitions"])
+    verified = batch.run_as("auditor", "audit", "verify", "SPEC")
+    assert last(verified.stdout)["whole"], verified.stdout + verified.stderr
+    assert batch.listings > 0

@@ -26,6 +26,7 @@ COLUMNS = {table.name: [column.name for column in table.columns] for table in ME
 PAYLOAD = {"payload_sha256", "payload_codec", "payload_ref", "payload_inline"}
 REQUEST = {
     "job_id",
+    "queue",
     "submission",
     "position",
     "generation",
@@ -36,7 +37,7 @@ REQUEST = {
     "webhook",
     *PAYLOAD,
 }
-RESULT = {"result_sha256", "result_codec", "result_ref", "result_inline"}
+RESULT = {"model", "result_sha256", "result_codec", "result_ref", "result_inline"}
 INBOX = {"inbox_state", "inbox_via"}
 ENDS = {"state", "owner", "fence", "attempts", "abandoned", "lease_until", "lease_seconds", "touched_at", "reason"}
 NEW = {*REQUEST, *ENDS, "superseded", "sent"} - {"reason"}
@@ -51,7 +52,7 @@ JOBS: dict[str, dict[str, set[str]]] = {
     "worker": {"SELECT": ALL, "UPDATE": ENDS | RESULT},
     "dispatcher": {"SELECT": ALL, "UPDATE": ENDS | RESULT | INBOX | {"sent"}, "DELETE": ALL},
     "operator": {"SELECT": ALL, "INSERT": NEW, "UPDATE": ENDS | RESULT | INBOX | {"sent", "superseded"}},
-    "reader": {"SELECT": ALL - RESULT - {"payload_inline"}},
+    "reader": {"SELECT": ALL - (RESULT - {"model"}) - {"payload_inline"}},
     "rotator": {
         "SELECT": {"job_id", "payload_inline", "result_inline"},
         "UPDATE": {"payload_inline", "result_inline"},

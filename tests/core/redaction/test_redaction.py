@@ -104,7 +104,7 @@ def test_free_text() -> None:
         with pytest.raises(UnrenderableRecordError, match=word) as caught:
             redaction.apply({"note": value})
         assert caught.value.__cause__ is None
-        assert caught.value.__suppress_context__
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
 def test_a_short_value_is_masked_whole() -> None:

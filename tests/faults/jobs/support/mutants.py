@@ -11,16 +11,21 @@ from airflow_provider_ai.adapters.store import job_statements
 from airflow_provider_ai.core.job_claims import begun
 from airflow_provider_ai.core.job_decisions import Fate
 from airflow_provider_ai.core.jobs import Claim, ClaimRefusal
-from airflow_provider_ai.patterns import dispatcher, job_attendant, request_reply, worker_ports
+from airflow_provider_ai.patterns import dispatcher, job_attendant, job_heartbeats, request_reply, worker_ports
 
 
 def no_fence() -> None:
-    """Whoever has worked on a job records how it ended, whether it still has the job or not."""
+    """Whoever has worked on a job records how it ended, still having it or not, and no heartbeat tells it first."""
     asked = (
         sa.cast(sa.bindparam("of_owner"), sa.Text()).is_not(None),
         sa.cast(sa.bindparam("of_fence"), sa.BigInteger()).is_not(None),
     )
     job_statements._UNDER_FENCE = sa.and_(*asked)
+
+    async def prolong(*_: Any) -> bool:
+        return True
+
+    job_heartbeats.Heartbeats._prolong = prolong  # type: ignore[method-assign]
 
 
 def delete_first() -> None:
