@@ -94,7 +94,7 @@ class AIPlanPartitionsOperator(BatchOperator):
         from airflow_provider_ai.runtime.batch_inference import plan_batch
         from airflow_provider_ai.runtime.job import load_manifest, open_plans
 
-        verb, job = self._verb(), self.job()
+        verb, job = self._verb(), self.job(context)
         ti = context["ti"]
         run_key = digest("run", ti.dag_id, ti.run_id, self.task_id)
 
@@ -139,7 +139,7 @@ class AIBatchInferenceOperator(BatchOperator):
 
         plan, index = plan_reference(self.partition), int(self.partition["partition"])
         side_by_side = min(self.max_active_tis_per_dagrun or 1, plan.partitions)
-        job = self.job(limits=shared_limits(self.limits, tasks=side_by_side), context=context)
+        job = self.job(context, limits=shared_limits(self.limits, tasks=side_by_side))
         log.info("Partition %s of %s: %s", index + 1, plan.partitions, self.partition.get("label", ""))
 
         def call(note: OnProgress) -> PartitionReport:
@@ -181,7 +181,7 @@ class AIPublishOperator(_AfterInference):
         from airflow_provider_ai.runtime.batch_inference import publish_batch
 
         plan, run_id = plan_reference(self.plan), context["ti"].run_id
-        job = self.job(with_sink=True, context=context)
+        job = self.job(context, with_sink=True)
 
         def call(note: OnProgress) -> PublishReport:
             return publish_batch(job, plan, run_id=run_id, on_progress=note, stop=self._stop_token())
@@ -198,7 +198,7 @@ class AIReconcileOperator(_AfterInference):
         """Counts of the whole run."""
         from airflow_provider_ai.runtime.batch_inference import reconcile_batch
 
-        plan, job = plan_reference(self.plan), self.job(with_sink=True)
+        plan, job = plan_reference(self.plan), self.job(context, with_sink=True)
 
         def call(_note: OnProgress) -> BatchReport:
             return reconcile_batch(job, plan)

@@ -169,10 +169,10 @@ class BatchOperator(BaseOperator):
             self._stop = StopToken()
         return self._stop
 
-    def job(self, *, limits: Limits | None = None, with_sink: bool = False, context: Context | None = None) -> BatchJob:
+    def job(self, context: Context, *, limits: Limits | None = None, with_sink: bool = False) -> BatchJob:
         """The batch with its connections resolved. Main thread only. The sink only where it is written or read.
 
-        :param context: of a task that touches records: it is audited, where the audit is on
+        Every task says how the batch is audited: for health data none runs without.
         """
         from airflow_provider_ai.runtime.batch_inference import BatchJob
 
@@ -186,7 +186,7 @@ class BatchOperator(BaseOperator):
             sink=self._sink_settings() if with_sink else None,
             storage=storage_options((self.input, self.checkpoint_uri), self.aws_conn_id),
             keys=endpoint.keys(),
-            audit=None if context is None else task_audit(context),
+            audit=task_audit(context),
             redaction=resolved_redaction(self.redaction, self.redaction_key_conn_id),
             phi=Phi(on=package_wide()),
         )

@@ -72,7 +72,7 @@ def test_everything_ran(story: Story) -> None:
     phi = story.phi
     output = phi.canaries["output"]
     for table, rows in (("scored", GOOD), ("called", 1), ("replied", GOOD)):
-        found = phi.rows(f'SELECT COUNT(*) FROM "{table}" t WHERE t::text LIKE \'%{output}%\'')
+        found = phi.rows(f"SELECT COUNT(*) FROM \"{table}\" t WHERE t::text LIKE '%{output}%'")
         assert (table, found) == (table, [(rows,)])
     answer = phi.api.xcom(DAG_ID, story.run_id, "call_refused")
     assert (json.loads(answer) if isinstance(answer, str) else answer)["degraded"] is True

@@ -134,14 +134,12 @@ def _decoded(data: bytes) -> Iterator[bytes]:
 # --- places
 
 
-def tables(url: str, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
+def tables(url: str) -> dict[str, bytes]:
     """Every column of every row of every table of a PostgreSQL database, as bytes and as text."""
     held = {}
     with psycopg.connect(url) as connection:
-        query = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-        for schema, table in connection.execute(query).fetchall():
-            if table in without:
-                continue
+        found = connection.execute("SELECT schemaname, tablename FROM pg_tables").fetchall()
+        for schema, table in (each for each in found if each[0] not in ("pg_catalog", "information_schema")):
             name = sql.SQL("{}.{}").format(sql.Identifier(schema), sql.Identifier(table))
             for form in ("binary", "text"):
                 statement = sql.SQL("COPY {} TO STDOUT (FORMAT {})").format(name, sql.SQL(form))
