@@ -24,8 +24,9 @@ from psycopg import sql
 
 DEPTH = 3  # Base64 in JSON in a compressed column, and one more
 MOST_UNPACKED = 1 << 20
-_ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]")
-_FRAMES = {"gzip": b"\x1f\x8b\x08", "zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18"}
+_ZLIB = re.compile(rb"\x78[\x01\x5e\x9c\xda]|\x1f\x8b\x08")  # gzip is the same with another head
+_EITHER = zlib.MAX_WBITS | 32
+_FRAMES = {"zstd": b"\x28\xb5\x2f\xfd", "lz4": b"\x04\x22\x4d\x18"}
 _FERNET = re.compile(rb"gAAAAA[A-Za-z0-9_-]{40,}={0,2}")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{24,}")
 _HEX = re.compile(rb"(?:[0-9a-fA-F]{2}){16,}")
@@ -100,7 +101,7 @@ def _compressed(data: bytes) -> Iterator[bytes]:
     view = memoryview(data)
     for start in (match.start() for match in _ZLIB.finditer(data)):
         try:
-            yield zlib.decompressobj().decompress(view[start:], MOST_UNPACKED)
+            yield zlib.decompressobj(_EITHER).decompress(view[start:], MOST_UNPACKED)
         except zlib.error:
             continue
     for kind, magic in _FRAMES.items():
