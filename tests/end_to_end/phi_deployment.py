@@ -32,6 +32,7 @@ from tests.support.processes import REPOSITORY
 from tests.support.quoting_model import REFUSE, QuotingModel, quoting_model
 
 MARKED = ("id", "name", "mrn", "phone", "note", "long", "output")
+DAGS = ("phi_everywhere", "phi_failing")
 ROWS = 6  # the last one is refused by the model
 COLUMNS = ["mrn", "phone", "note"]
 HMAC_KEY = "a key of record keys for tests, long enough"
@@ -73,6 +74,11 @@ class PhiAirflow:
             return {f"export {form}": b"\n".join(exported(reader, form, ExportFilter())) for form in AS}
         finally:
             store.close()
+
+    def refuse_rows(self, table: str, like: str) -> None:
+        """Make a table that no row goes into; PostgreSQL quotes each in its error."""
+        with psycopg.connect(self.warehouse) as connection:
+            connection.execute(f"CREATE TABLE {table} (LIKE {like}, CHECK (verdict = ''))")
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of the warehouse."""
@@ -134,11 +140,13 @@ def visits(marks: Canaries) -> pa.Table:
 
 @contextmanager
 def phi_airflow(root: Path, postgres: PostgresServer, stack: MiniStack, *, seed: int) -> Iterator[PhiAirflow]:
-    """Started, with the DAG ``phi_everywhere`` in it; nothing has run yet."""
+    """Started, with its DAGs in it; nothing has run yet."""
     marks = Canaries.of_seed(seed, *MARKED)
-    for name in ("lake/visits", "dags", "jobs"):
+    for name in ("lake/visits", "lake/twice", "dags", "jobs"):
         (root / name).mkdir(parents=True)
-    pq.write_table(visits(marks), root / "lake" / "visits" / "visits.parquet")
+    rows = visits(marks)
+    pq.write_table(rows, root / "lake" / "visits" / "visits.parquet")
+    pq.write_table(pa.concat_tables([rows, rows]), root / "lake" / "twice" / "visits.parquet")
     shutil.copy(Path(__file__).parent / "dags" / "phi_everywhere.py", root / "dags")
     database, warehouse = postgres.create_database("phi_store"), postgres.create_database("phi_warehouse")
     jobs = Deployment(name="phi_jobs", store=postgres.url(database), folder=root / "jobs", stack=stack)
@@ -171,7 +179,8 @@ def phi_airflow(root: Path, postgres: PostgresServer, stack: MiniStack, *, seed:
             },
         )
         airflow = running.enter_context(airflow_env.components(environment))
-        airflow.api.wait_for_dag("phi_everywhere")
+        for dag_id in DAGS:
+            airflow.api.wait_for_dag(dag_id)
         yield PhiAirflow(
             airflow=airflow,
             jobs=jobs,
