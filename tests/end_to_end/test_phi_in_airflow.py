@@ -1,6 +1,6 @@
 """Health data through all three patterns in a real Airflow: no mark of a record in anything that Airflow or we keep.
 
-What must notice a leak is proven in ``tests/runtime/test_phi_mutants.py``, with the same search.
+That the search notices a leak is proven in the files ``test_phi_mutant*.py``, by taking protections away.
 """
 
 from __future__ import annotations
