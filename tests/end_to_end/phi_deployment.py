@@ -45,6 +45,7 @@ class PhiAirflow:
     airflow: RunningAirflow
     jobs: Deployment
     stack: MiniStack
+    bucket: str
     model: QuotingModel
     canaries: Canaries
     warehouse: str
@@ -64,7 +65,7 @@ class PhiAirflow:
         sqs = self.stack.client("sqs")
         queues = [canaries.messages(sqs, name) for name in self.jobs.queues.values()]
         kept = canaries.files(self.airflow.environment.home, self.jobs.folder)
-        held = {**tables, **kept, **canaries.objects(self.stack.client("s3")), **self._exports()}
+        held = {**tables, **kept, **canaries.objects(self.stack.client("s3"), self.bucket), **self._exports()}
         return held | {place: data for queue in queues for place, data in queue.items()}
 
     def _exports(self) -> dict[str, bytes]:
@@ -185,6 +186,7 @@ def phi_airflow(root: Path, postgres: PostgresServer, stack: MiniStack, *, seed:
             airflow=airflow,
             jobs=jobs,
             stack=stack,
+            bucket=bucket,
             model=model,
             canaries=Canaries(marks=marks.marks, fernet_key=environment.env["AIRFLOW__CORE__FERNET_KEY"]),
             warehouse=postgres.url(warehouse),

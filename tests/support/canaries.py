@@ -155,15 +155,14 @@ def files(*folders: Path) -> dict[str, bytes]:
     return {f"file {path}": str(path).encode() + b"\n" + path.read_bytes() for path in found}
 
 
-def objects(s3: Any) -> dict[str, bytes]:
-    """Every object of every bucket, its key and metadata included."""
+def objects(s3: Any, bucket: str) -> dict[str, bytes]:
+    """Every object of a bucket, its key and metadata included."""
     held = {}
-    for bucket in (each["Name"] for each in s3.list_buckets()["Buckets"]):
-        for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-            for key in (each["Key"] for each in page.get("Contents", [])):
-                answer = s3.get_object(Bucket=bucket, Key=key)
-                head = f"{key} {answer.get('Metadata')} {answer.get('ContentType')}\n".encode()
-                held[f"object {bucket}/{key}"] = head + answer["Body"].read()
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for key in (each["Key"] for each in page.get("Contents", [])):
+            answer = s3.get_object(Bucket=bucket, Key=key)
+            head = f"{key} {answer.get('Metadata')} {answer.get('ContentType')}\n".encode()
+            held[f"object {bucket}/{key}"] = head + answer["Body"].read()
     return held
 
 
