@@ -16,7 +16,6 @@ import pytest
 from airflow.sdk import DAG, CronTriggerTimetable
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_provider_ai.adapters.audit.signing import new_key_pair
 from airflow_provider_ai.core.keyring import keyring_text
 from airflow_provider_ai.exceptions import (
     DuplicateIdError,
@@ -482,23 +481,3 @@ def test_everything_a_dag_needs_comes_from_one_module() -> None:
     assert all(hasattr(module, name) for name in module.__all__)
     assert issubclass(AIReconcileOperator, module.BatchOperator)
     assert issubclass(AirflowFailException, AirflowException)
-
-
-def test_health_data_go_through_every_phase(
-    runtime: FakeRuntime, run_dag: Callable[..., Any], set_connection: Callable[..., None], tmp_path: Path
-) -> None:
-    """Each of the four tasks knows what encrypts and what audits: without either none of them would run."""
-    extra = {"model": "m", "phi": True, "keys_conn_id": "ai_keys"}
-    set_connection("risk_model", conn_type="ai_endpoint", host="http://127.0.0.1:9", extra=extra)
-    set_connection("warehouse", conn_type="sqlite", host=str(tmp_path / "warehouse.db"))
-    set_connection("ai_store", conn_type="sqlite", host=str(tmp_path / "store.db"))
-    set_connection("ai_keys", conn_type="ai_keys", password=keyring_text(local_keys("first")))
-    audit = {"signing_key": new_key_pair()[0]}
-    set_connection("ai_audit", conn_type="ai_audit", host=str(tmp_path), password="k" * 40, extra=audit)
-    run = run_dag(dag_of("health_data", columns=["a", "b"]), logical_date=START)
-    assert run.state == "success"
-    jobs = {phase: given[0] for phase, given in runtime.jobs.items()}
-    assert list(jobs) == ["plan", "infer", "publish", "reconcile"]
-    assert {phase: job.audit.actor.task_id for phase, job in jobs.items()} == {
-        phase: f"score.{phase}" for phase in jobs
-    }
