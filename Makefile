@@ -18,7 +18,8 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
-JOBS ?= 2
+# Most tests wait for services half of their time.
+JOBS ?= 3
 ROUNDS ?= 10
 
 hash = $(firstword $(shell cat $(1) | sha256sum | cut -c1-16))
@@ -90,7 +91,7 @@ $(WORKERS_STAMP): | $(filter $(OWN_UV),$(UV))
 .PHONY: test
 test: install ## Every test, with the real services (under 15 minutes on 2 cores)
 	$(PYTEST) -m "not e2e" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
-	$(PYTEST) -m e2e $(PYTEST_ARGS)
+	$(PYTEST) -m e2e -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 .PHONY: test-fast
 test-fast: install ## The tests that need no service and no Airflow (under 60 seconds)

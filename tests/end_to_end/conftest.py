@@ -33,8 +33,17 @@ CANARY = "CANARY-9f3b7c21"
 
 
 DAGS = ("several_partitions", "one_partition", "on_s3", "backfilled", "waiting", "nightly_risk_scores")
+_OF_ONE_AIRFLOW = {"test_request_reply": "jobs", "test_phi": "phi", "test_airflow_starts": "starts"}
 # The DAG of a synchronous call as it ships, and the same DAG on other connections.
 TRIAGE = {"triage_visit": "triage_model", "over_grpc": "grpc_model", "dead": "dead_model", "hanging": "hanging_model"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share an Airflow stay together where several processes run them (`--dist loadgroup`)."""
+    for item in items:
+        if item.get_closest_marker("e2e") is not None:
+            name = next((name for stem, name in _OF_ONE_AIRFLOW.items() if item.path.stem.startswith(stem)), "batch")
+            item.add_marker(pytest.mark.xdist_group(name))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
