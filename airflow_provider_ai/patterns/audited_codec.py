@@ -1,7 +1,7 @@
 """A codec, audited: what was stored encrypted is handed out in clear once it is on record that it was read.
 
-For those who read on behalf of people: whoever collects, inspects or exports. A worker does not need it: that it is
-about to send a payload to a model is on record before it, and its event loop must not wait for a commit.
+For what is read without any other event, such as the output of a call by a later task. A worker does not need it: that
+it is about to send a payload to a model is on record before it, and its event loop must not wait for a commit.
 """
 
 from __future__ import annotations
@@ -39,6 +39,22 @@ class AuditedCodec:
             raise
         self._record(context, None)
         return decoded
+
+    def prepare(self, what: str) -> None:
+        """See :class:`Codec`."""
+        self._inner.prepare(what)
+
+    def digest(self, data: bytes) -> str:
+        """See :class:`Codec`."""
+        return self._inner.digest(data)
+
+    def opaque(self, name: str) -> str:
+        """See :class:`Codec`."""
+        return self._inner.opaque(name)
+
+    def record_key(self, record_id: object) -> str:
+        """See :class:`Codec`."""
+        return self._inner.record_key(record_id)
 
     def _record(self, context: Mapping[str, str], failure: str | None) -> None:
         auditor = self._auditor

@@ -15,14 +15,18 @@ from airflow.sdk import DAG
 
 from airflow_provider_ai.adapters.audit.event_table import AuditReader
 from airflow_provider_ai.adapters.audit.signing import HeadSigner, new_key_pair
+from airflow_provider_ai.adapters.claim_check import store_output
+from airflow_provider_ai.adapters.crypto.local_keys import LocalKeyWrapper
 from airflow_provider_ai.adapters.store import open_store
 from airflow_provider_ai.core.audit_chain import Row
 from airflow_provider_ai.core.audit_settings import SIX_YEARS_DAYS
 from airflow_provider_ai.core.identity import record_key
-from airflow_provider_ai.exceptions import SpecError
+from airflow_provider_ai.core.keyring import keyring_text
+from airflow_provider_ai.exceptions import AuditError, SpecError
 from airflow_provider_ai.hooks.audit import AIAuditHook, audit_settings, task_actor
-from airflow_provider_ai.operators.sync_call import AISyncCallOperator, JsonRequest, Static
+from airflow_provider_ai.operators.sync_call import AISyncCallOperator, JsonRequest, Static, load_output
 from tests.airflow_shell.json_model import JsonModel, json_model
+from tests.support.keys import codec_on, local_keys
 from tests.support.processes import free_port
 
 SECRET = "a key of thirty-two bytes or more"
@@ -226,3 +230,22 @@ def test_a_task_without_its_audit_asks_nobody(
     answer = operator(store_conn_id=None).execute({"ti": ti, "params": {}})  # type: ignore[typeddict-item]
     assert (answer["output"], answer["reason"]) == (FLOOR, "audit_unavailable")
     assert model.asked == []
+
+
+# --- outputs of calls
+
+
+def test_an_encrypted_output_is_read_on_record(
+    connection: Callable[..., None], set_connection: Callable[..., None], tmp_path: Path
+) -> None:
+    """Also by somebody outside of a task; and where that cannot be kept, it is not shown."""
+    connection()
+    set_connection("ai_keys", conn_type="ai_keys", password=keyring_text(local_keys()))
+    codec = codec_on(LocalKeyWrapper(local_keys()))
+    answer = {"output_ref": store_output({"risk": "high"}, str(tmp_path / "outputs"), ["dag", "run"], codec=codec)}
+    assert load_output(answer, keys_conn_id="ai_keys") == {"risk": "high"}
+    (event,) = (event for event in events(tmp_path) if event["action"] == "decrypt")
+    assert (event["outcome"], event["actor"]["role"]) == ("succeeded", "reader")
+    set_connection("ai_store", conn_type="sqlite", host=str(tmp_path / "store.db" / "no_folder.db"))
+    with pytest.raises(AuditError):
+        load_output(answer, keys_conn_id="ai_keys")

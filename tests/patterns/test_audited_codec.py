@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from airflow_provider_ai.adapters.codec import IdentityCodec
 from airflow_provider_ai.core.audit import Actor, AuditAction, AuditOutcome
 from airflow_provider_ai.exceptions import AuditUnavailableError
 from airflow_provider_ai.patterns.audited_codec import AuditedCodec
@@ -16,7 +17,7 @@ from airflow_provider_ai.testing import InMemoryAudit
 CONTEXT = {"what": "job-payload", "sha256": "ab"}
 
 
-class Backwards:
+class Backwards(IdentityCodec):
     """A codec that a test can see through."""
 
     name = "backwards"
