@@ -44,6 +44,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(MARKER_OF_FOLDER[folder])
         if REAL_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("real")
+    # The longest files first: where several processes share them, none is left with one at the end.
+    items.sort(key=lambda item: not {"faults", "queues"}.intersection(item.path.relative_to(here).parts))
 
 
 @pytest.fixture

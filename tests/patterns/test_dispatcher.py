@@ -333,6 +333,7 @@ def test_old_jobs_go_with_their_claim_checks(desk: Desk) -> None:
 
 def test_any_number_of_dispatchers_bring_every_reply_once(desk: Desk) -> None:
     """Three at once, over a store that is down in between: none lost, none twice, and they end when told to."""
+    before = set(threading.enumerate())
     jobs = desk.submit(500)
     others = [desk.another() for _ in range(2)]
     for dispatcher in (desk.dispatcher, *others):
@@ -355,7 +356,8 @@ def test_any_number_of_dispatchers_bring_every_reply_once(desk: Desk) -> None:
     wait_until(lambda: desk.dispatcher.ready, deadline_seconds=20, what="it works again")
     assert desk.dispatcher.alive
     assert all(dispatcher.stop(timeout_seconds=10) for dispatcher in (desk.dispatcher, *others))
-    assert not any(thread.name.startswith("ai-dispatcher") for thread in threading.enumerate())
+    begun = set(threading.enumerate()) - before
+    assert not any(thread.name.startswith("ai-dispatcher") for thread in begun)
 
 
 def test_a_defect_ends_no_thread(desk: Desk) -> None:

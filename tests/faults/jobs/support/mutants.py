@@ -66,7 +66,7 @@ def send_first() -> None:
     """The submitter sends messages, then inserts the jobs."""
 
     def submit(self: Any, submission: Any, group: Any, stop: Any) -> tuple[list[str], int]:
-        new = [self._new_job(submission, *request) for request in group]
+        new = [self._new_job(submission, request) for request in group]
         self._queue.send([request_reply.request_message(begun(job), now=0.0) for job in new])
         jobs = self._store.submit(new)
         self._store.sent([job.job_id for job in jobs])
