@@ -89,7 +89,7 @@ $(WORKERS_STAMP): | $(filter $(OWN_UV),$(UV))
 	@touch $@
 
 .PHONY: test
-test: install ## Every test, with the real services (under 15 minutes on 2 cores)
+test: install ## Every test, with the real services (about 25 minutes on 2 cores)
 	$(PYTEST) -m "not e2e" -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 	$(PYTEST) -m e2e -n 2 --dist loadgroup $(PYTEST_ARGS)
 
