@@ -42,7 +42,7 @@ def catches_sigterm(run: Run) -> bool:
 def test_while_it_starts(make_batch: MakeBatch, seed: int) -> None:
     """From the first moment at which it can, up to and beyond its first calls."""
     chosen = random.Random(seed)
-    batch = make_batch(rows=ROWS, latency_ms=20)
+    batch = make_batch(rows=ROWS, latency_ms=80)  # five starts that resume must not be enough to finish it
     for seconds in (0.0, *(chosen.uniform(0.0, 1.0) for _ in range(4))):
         print(f"SIGTERM {seconds:.3f} s after it can be caught")
         run = batch.start()
